@@ -1,0 +1,147 @@
+"""The model card: everything about a model that its numbers do not say, kept inside the .onnx file.
+
+The card is one JSON document under the metadata key `earshot`. It is strict in both directions: a
+missing field, an unknown field or another schema version is an error, never a default, because a
+default is how a device ends up hearing other features than the ones the model was trained on.
+"""
+
+import dataclasses
+import json
+from dataclasses import dataclass
+from typing import Any, Literal, get_args
+
+from features.errors import EarshotError
+
+METADATA_KEY = "earshot"
+SCHEMA_VERSION = 1
+
+Task = Literal["ctc", "classify"]
+
+
+class CardError(EarshotError, ValueError):
+    """The file is no Earshot model, or its card cannot be trusted."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Trigger:
+    """When a keyword counts as heard. Times in seconds, threshold a probability in (0, 1]."""
+
+    threshold: float
+    smoothing: float
+    refractory: float
+
+    def __post_init__(self) -> None:
+        if not 0.0 < self.threshold <= 1.0:
+            raise CardError(f"trigger threshold {self.threshold} is not a probability in (0, 1]")
+        if self.smoothing < 0.0 or self.refractory < 0.0:
+            raise CardError("trigger smoothing and refractory times must not be negative")
+
+
+@dataclass(frozen=True, kw_only=True)
+class DataSource:
+    """One set of recordings that the weights were trained on, and what its licence asks for."""
+
+    name: str
+    licence: str
+    attribution: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelCard:
+    """What a program must know to run a model. Lengths are in samples at `sample_rate`.
+
+    hop_length: distance between two output frames of `log_probs`.
+    block_length: samples per step of a streaming model; None for whole-utterance models.
+    look_ahead: delay of the output behind the input of a streaming model.
+    window_length: sliding window of a whole-utterance classifier; None otherwise.
+    background: labels that are scored but never reported (`_unknown_`, `_silence_`).
+    """
+
+    schema: int
+    name: str
+    task: Task
+    labels: tuple[str, ...]
+    blank: int | None
+    background: tuple[str, ...]
+    sample_rate: int
+    hop_length: int
+    block_length: int | None
+    look_ahead: int
+    window_length: int | None
+    mfcc: dict[str, Any]
+    encoder: dict[str, Any]
+    trigger: Trigger | None
+    parameters: int
+    metrics: dict[str, Any]
+    training_data: tuple[DataSource, ...]
+    licence: str
+    earshot_version: str
+    git_commit: str
+    weights_sha256: str
+
+    def __post_init__(self) -> None:
+        if self.task not in get_args(Task):
+            raise CardError(f"task '{self.task}' is unknown; this version runs {get_args(Task)}")
+        if len(set(self.labels)) != len(self.labels) or not self.labels:
+            raise CardError("labels must be a non-empty list without repeats")
+        if (self.task == "ctc") != (self.blank is not None):
+            raise CardError("a ctc model needs a blank index, a classify model must not have one")
+        if self.blank is not None and not 0 <= self.blank < len(self.labels):
+            raise CardError(f"blank index {self.blank} is outside the {len(self.labels)} labels")
+        if not set(self.background) <= set(self.labels):
+            raise CardError("background names labels that the model does not have")
+        if self.block_length is not None and self.block_length % self.hop_length:
+            raise CardError("block_length must be a multiple of hop_length")
+        if (self.task == "classify") != (self.trigger is not None):
+            raise CardError("a classify model needs trigger settings, a ctc model has none")
+        if self.task == "classify" and (self.block_length is None) == (self.window_length is None):
+            raise CardError("a classify model has either a block_length or a window_length")
+
+    @property
+    def streaming(self) -> bool:
+        """True if the model carries state from block to block."""
+        return self.block_length is not None
+
+    def to_json(self) -> str:
+        """The card as the JSON text that goes into the model file."""
+        return json.dumps(dataclasses.asdict(self), ensure_ascii=False, sort_keys=True)
+
+    @classmethod
+    def from_metadata(cls, metadata: dict[str, str], path: str) -> "ModelCard":
+        """Read the card from ONNX metadata; `path` names the file in errors. Raises CardError."""
+        if METADATA_KEY not in metadata:
+            raise CardError(f"{path}: no model card inside; export it with 'asr export'")
+        try:
+            fields = json.loads(metadata[METADATA_KEY])
+        except json.JSONDecodeError as error:
+            raise CardError(f"{path}: its model card is not JSON ({error}); export again") from None
+        if not isinstance(fields, dict):
+            raise CardError(f"{path}: its model card is not a JSON object; export it again")
+        if fields.get("schema") != SCHEMA_VERSION:
+            raise CardError(
+                f"{path}: its model card has schema {fields.get('schema')}, this version reads "
+                f"{SCHEMA_VERSION}; export the model again with this version of earshot"
+            )
+        return cls._from_fields(fields, path)
+
+    @classmethod
+    def _from_fields(cls, fields: dict[str, Any], path: str) -> "ModelCard":
+        known = {field.name for field in dataclasses.fields(cls)}
+        if missing := sorted(known - fields.keys()):
+            raise CardError(f"{path}: its model card lacks {', '.join(missing)}; export it again")
+        if unknown := sorted(fields.keys() - known):
+            raise CardError(f"{path}: its model card has unknown fields {', '.join(unknown)}")
+        try:
+            return cls(
+                **fields
+                | {
+                    "labels": tuple(fields["labels"]),
+                    "background": tuple(fields["background"]),
+                    "trigger": Trigger(**fields["trigger"]) if fields["trigger"] else None,
+                    "training_data": tuple(DataSource(**s) for s in fields["training_data"]),
+                }
+            )
+        except TypeError as error:
+            raise CardError(f"{path}: its model card is malformed ({error}); export again") from None
+        except CardError as error:
+            raise CardError(f"{path}: {error}") from None
