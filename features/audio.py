@@ -1,0 +1,234 @@
+"""Reading sound: any file or array to float32 mono at the rate that a model wants.
+
+Samples are float32 in [-1, 1]; channels are averaged; resampling is soxr's "HQ" (linear phase, 20
+bits). A file read whole and the same file streamed give the same samples. What a damaged file
+still holds is used, and a warning is logged that says where it ends.
+"""
+
+import logging
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from features.errors import EarshotError
+
+if TYPE_CHECKING:
+    import soundfile
+
+AUDIO_SUFFIXES = frozenset({".wav", ".flac", ".ogg", ".opus", ".mp3", ".aiff", ".aif"})
+RESAMPLING_QUALITY = "HQ"
+
+# Float audio above full scale exists (an unlimited mix), 40 dB above it does not: those are
+# integers in disguise, which every feature would quietly accept.
+PEAK_LIMIT = 100.0
+CHANNEL_LIMIT = 64
+READ_FRAMES = 1 << 20
+# The FLAC header has 36 bits for the length, and encoders that write to a pipe leave it open.
+OPEN_LENGTH = (1 << 36) - 1
+
+logger = logging.getLogger(__name__)
+
+
+class AudioError(EarshotError, ValueError):
+    """Audio that cannot be used: missing, unreadable, empty, or not made of numbers."""
+
+
+def find_audio(path: str | os.PathLike[str]) -> list[Path]:
+    """Return the audio files that `path` stands for, sorted.
+
+    A file stands for itself, whatever its suffix; a folder for every file under it whose suffix
+    is in `AUDIO_SUFFIXES`, hidden files apart. Raises AudioError if there is none.
+    """
+    root = Path(path)
+    if not root.is_dir():
+        if not root.exists():
+            raise AudioError(f"{root}: no such file or folder; check the path")
+        return [root]
+    found = [
+        Path(folder, name)
+        for folder, _, names in os.walk(root)
+        for name in names
+        if Path(name).suffix.lower() in AUDIO_SUFFIXES and not name.startswith(".")
+    ]
+    if not found:
+        suffixes = " ".join(sorted(AUDIO_SUFFIXES))
+        raise AudioError(f"{root}: no audio in this folder; looked for {suffixes}")
+    return sorted(found)
+
+
+def read_audio(
+    source: str | os.PathLike[str] | np.ndarray,
+    sample_rate: int,
+    *,
+    source_rate: int | None = None,
+) -> np.ndarray:
+    """Return the whole of `source` as float32 (samples,) at `sample_rate` Hz, at least one sample.
+
+    source: a path, or an array (samples,) or (samples, channels); floats are taken as they are,
+        integers are divided by their full scale.
+    source_rate: rate of an array in Hz, `sample_rate` if not given. A file states its own.
+    Raises AudioError.
+    """
+    if isinstance(source, np.ndarray):
+        rate = sample_rate if source_rate is None else source_rate
+        if rate <= 0:
+            raise AudioError(f"audio array: its rate is {rate} Hz; give the one it was recorded at")
+        return _resample(_mono_array(source), rate, sample_rate)
+    if source_rate is not None:
+        raise AudioError(f"{source}: a file states its own rate; leave source_rate out")
+    with _open(source) as file:
+        blocks = list(_mono_blocks(file, source, READ_FRAMES))
+        rate = file.samplerate
+    mono = blocks[0] if len(blocks) == 1 else np.concatenate(blocks)
+    return _resample(mono, rate, sample_rate)
+
+
+def stream_audio(
+    path: str | os.PathLike[str], sample_rate: int, *, block_seconds: float = 1.0
+) -> Iterator[np.ndarray]:
+    """Yield a file as float32 (n,) blocks at `sample_rate` Hz, in constant memory.
+
+    A block holds about `block_seconds`; n varies and is never 0. Together the blocks are what
+    `read_audio` returns. Raises AudioError, at the block where the trouble is.
+    """
+    with _open(path) as file:
+        frames = max(1, round(block_seconds * file.samplerate))
+        blocks = _mono_blocks(file, path, frames)
+        if file.samplerate == sample_rate:
+            yield from blocks
+        else:
+            yield from _resample_blocks(blocks, file.samplerate, sample_rate)
+
+
+def _open(path: str | os.PathLike[str]) -> "soundfile.SoundFile":
+    """Open a regular file for reading, or say in one line why not."""
+    import soundfile
+
+    location = Path(path)
+    if not location.exists():
+        raise AudioError(f"{path}: no such file; check the path")
+    if location.is_dir():
+        raise AudioError(f"{path}: is a folder; name a file in it")
+    if not location.is_file():
+        raise AudioError(f"{path}: is not a regular file; save the audio to one first")
+    try:
+        return soundfile.SoundFile(location)
+    except (soundfile.LibsndfileError, TypeError) as error:  # TypeError: headerless '.raw'
+        raise AudioError(f"{path}: {_why_unreadable(location, error)}") from None
+
+
+def _why_unreadable(path: Path, error: Exception) -> str:
+    if path.stat().st_size == 0:
+        return "is an empty file; record or copy it again"
+    if not os.access(path, os.R_OK):
+        return "may not be read; change its permissions"
+    reason = getattr(error, "error_string", "no header").rstrip(".")
+    return f"cannot be decoded ({reason}); convert it to WAV or FLAC, or copy it again"
+
+
+def _mono_blocks(
+    file: "soundfile.SoundFile", path: str | os.PathLike[str], frames: int
+) -> Iterator[np.ndarray]:
+    """Yield the rest of `file` as checked float32 (n,), n <= frames. Raises AudioError."""
+    import soundfile
+
+    buffer = np.empty((min(frames, max(file.frames, 1)), file.channels), np.float32)
+    done, ended = 0, False
+    while not ended and done < file.frames:
+        # soundfile does not tell how much it decoded before an error: it is what is not NaN.
+        buffer.fill(np.nan)
+        try:
+            decoded = len(file.read(out=buffer))
+            ended = decoded == 0
+        except soundfile.LibsndfileError:
+            decoded, ended = _leading_numbers(buffer), True
+            if done + decoded and file.frames < OPEN_LENGTH:
+                seconds = (done + decoded) / file.samplerate
+                logger.warning("%s: damaged, only its first %.2f s were read", path, seconds)
+        if decoded:
+            yield _checked(_mix(buffer[:decoded]), str(path))
+        done += decoded
+    if not done:
+        raise AudioError(f"{path}: no sample can be decoded from it; record or copy it again")
+
+
+def _leading_numbers(buffer: np.ndarray) -> int:
+    """Count the rows before the first NaN in a (frames, channels) buffer."""
+    unwritten = np.isnan(buffer).any(axis=1)
+    return int(unwritten.argmax()) if unwritten.any() else len(buffer)
+
+
+def _mono_array(array: np.ndarray) -> np.ndarray:
+    """Mix an array (samples,) or (samples, channels) of any real type to checked float32."""
+    name = "audio array"
+    if array.ndim not in (1, 2) or array.dtype.kind not in "iuf":
+        raise AudioError(
+            f"{name}: has shape {array.shape} and type {array.dtype}; give (samples,) or "
+            f"(samples, channels) of integers or floats"
+        )
+    if array.size == 0:
+        raise AudioError(f"{name}: holds no samples; record it again")
+    if array.ndim == 2 and array.shape[1] > CHANNEL_LIMIT:
+        raise AudioError(f"{name}: has {array.shape[1]} channels; give it as (samples, channels)")
+    if array.dtype.kind != "f":
+        limits = np.iinfo(array.dtype)
+        middle = 0 if limits.min else (limits.max + 1) // 2
+        array = (array.astype(np.float64) - middle) / ((limits.max - limits.min + 1) / 2)
+    with np.errstate(over="ignore"):  # a double too large becomes inf, which the check names
+        return _checked(_mix(array.reshape(len(array), -1).astype(np.float32)), name)
+
+
+def _mix(samples: np.ndarray) -> np.ndarray:
+    """Average the channels of float32 (samples, channels); the result is a fresh (samples,)."""
+    return samples[:, 0].copy() if samples.shape[1] == 1 else samples.mean(axis=1)
+
+
+def _checked(mono: np.ndarray, name: str) -> np.ndarray:
+    """Return `mono` if every sample is a number of sensible size."""
+    peak = np.maximum(mono.max(), -mono.min())
+    if not np.isfinite(peak):
+        raise AudioError(f"{name}: has samples that are NaN or infinite; export or record it again")
+    if peak > PEAK_LIMIT:
+        raise AudioError(
+            f"{name}: float samples reach {peak:.4g} but belong in [-1, 1]; "
+            f"divide 16-bit values by 32768"
+        )
+    return mono
+
+
+def _resample(mono: np.ndarray, source_rate: int, sample_rate: int) -> np.ndarray:
+    if source_rate == sample_rate:
+        return mono
+    import soxr
+
+    resampled = soxr.resample(mono, source_rate, sample_rate, quality=RESAMPLING_QUALITY)
+    return resampled if len(resampled) else _too_short()
+
+
+def _resample_blocks(
+    blocks: Iterator[np.ndarray], source_rate: int, sample_rate: int
+) -> Iterator[np.ndarray]:
+    import soxr
+
+    resampler = soxr.ResampleStream(
+        source_rate, sample_rate, 1, dtype="float32", quality=RESAMPLING_QUALITY
+    )
+    length = 0
+    for block in blocks:
+        resampled = resampler.resample_chunk(block)
+        length += len(resampled)
+        if len(resampled):
+            yield resampled
+    rest = resampler.resample_chunk(np.empty(0, np.float32), last=True)
+    if len(rest):
+        yield rest
+    elif not length:
+        yield _too_short()
+
+
+def _too_short() -> np.ndarray:
+    """Audio shorter than one output sample: a single zero, so that a file gives a result."""
+    return np.zeros(1, np.float32)
