@@ -1,0 +1,53 @@
+"""The keyword trigger: from posteriors to "it was said, once, now"."""
+
+from collections import deque
+
+import numpy as np
+
+from asr.card import ModelCard
+from asr.decode import Detection
+
+
+class KeywordTrigger:
+    """Fires when a smoothed posterior crosses the threshold of the card.
+
+    Posteriors are averaged over the last `smoothing` seconds (as much as there is of them). A
+    label fires once per crossing and re-arms when it falls below the threshold; after any firing
+    nothing fires for `refractory` seconds; labels in `background` never fire.
+    """
+
+    def __init__(self, card: ModelCard) -> None:
+        if card.trigger is None:
+            raise ValueError(f"model {card.name} has no trigger settings")
+        self._labels = card.labels
+        self._keyword = np.array([label not in card.background for label in card.labels])
+        self._threshold = card.trigger.threshold
+        self._sample_rate = card.sample_rate
+        self._smoothing = round(card.trigger.smoothing * card.sample_rate)
+        self._refractory = round(card.trigger.refractory * card.sample_rate)
+        self.reset()
+
+    def reset(self) -> None:
+        """Forget everything heard."""
+        self._recent: deque[tuple[int, np.ndarray]] = deque()
+        self._armed = self._keyword.copy()
+        self._quiet_until = 0
+        self.smoothed = np.zeros(len(self._labels), np.float32)
+
+    def push(self, end: int, posteriors: np.ndarray) -> list[Detection]:
+        """Take the posteriors (labels,) of the audio up to sample `end`; at most one fires."""
+        self._recent.append((end, posteriors))
+        while self._recent[0][0] <= end - self._smoothing and len(self._recent) > 1:
+            self._recent.popleft()
+        self.smoothed = np.mean([recent for _, recent in self._recent], axis=0)
+
+        above = self.smoothed >= self._threshold
+        self._armed |= self._keyword & ~above
+        candidates = np.where(above & self._armed, self.smoothed, 0.0)
+        best = int(candidates.argmax())
+        if not candidates[best] or end < self._quiet_until:
+            return []
+        self._armed[best] = False
+        self._quiet_until = end + self._refractory
+        score = float(self.smoothed[best])
+        return [Detection(end / self._sample_rate, self._labels[best], score)]

@@ -1,0 +1,182 @@
+"""A model is one ONNX file: PCM and state in, log-probabilities and the next state out."""
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import onnxruntime as ort
+from onnxruntime.capi import onnxruntime_pybind11_state as ort_errors  # pyright: ignore
+
+from asr.card import CardError, ModelCard
+from asr.decode import Detection
+from features.errors import EarshotError
+
+if TYPE_CHECKING:
+    from asr.stream import Stream
+    from asr.transcribe import Transcript
+
+BUNDLED = Path(__file__).parent / "models"
+PCM = "pcm"
+LOG_PROBS = "log_probs"
+NEXT = "next_"
+
+State = dict[str, np.ndarray]
+
+# onnxruntime's exceptions share no base class of their own.
+UNREADABLE = (
+    ort_errors.Fail,
+    ort_errors.InvalidArgument,
+    ort_errors.InvalidGraph,
+    ort_errors.InvalidProtobuf,
+    ort_errors.NotImplemented,
+    ort_errors.RuntimeException,
+)
+
+
+class ModelError(EarshotError, ValueError):
+    """There is no such model, or it was asked for what it cannot do."""
+
+
+def bundled_models() -> list[str]:
+    """Return the names of the models that come with the package."""
+    return sorted(path.stem for path in BUNDLED.glob("*.onnx"))
+
+
+def load(model: str | os.PathLike[str]) -> "Model":
+    """Open a bundled model by its name, or any model by the path of its .onnx file.
+
+    Raises ModelError if there is no such model, CardError if its card cannot be trusted.
+    """
+    if model in bundled_models():
+        return Model(BUNDLED / f"{model}.onnx")
+    path = Path(model)
+    if not path.is_file():
+        raise ModelError(
+            f"{path}: no such model; give the path of an .onnx file or a bundled name "
+            f"({', '.join(bundled_models()) or 'none is installed'})"
+        )
+    return Model(path)
+
+
+class Model:
+    """One InferenceSession and the card that came with it. Use `asr.load` to get one."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._session = _open(path)
+        metadata = self._session.get_modelmeta().custom_metadata_map
+        self.card = ModelCard.from_metadata(metadata, str(path))
+        for mismatch in _mismatches(self._session, self.card):
+            raise CardError(f"{path}: its graph and its card differ ({mismatch}); export it again")
+        self._states = {node.name: node.shape[1:] for node in self._session.get_inputs()[1:]}
+        self._outputs = [LOG_PROBS, *(NEXT + name for name in self._states)]
+
+    def initial_state(self, batch: int = 1) -> State:
+        """Return the state of a stream that has heard nothing: zeros, (batch, ...) each."""
+        return {name: np.zeros((batch, *shape), "f4") for name, shape in self._states.items()}
+
+    def step(self, pcm: np.ndarray, state: State) -> tuple[np.ndarray, State]:
+        """Run the graph once.
+
+        pcm: float32 (batch, samples); samples is `card.block_length` if the model streams.
+        state: what `initial_state` or the step before returned; it is not changed.
+        Returns log_probs, float32 (batch, frames, labels), and the next state.
+        Raises ModelError if shapes or types are wrong.
+        """
+        try:
+            arrays: Any = self._session.run(self._outputs, {PCM: pcm, **state})
+        except (*UNREADABLE, ValueError, RuntimeError) as error:
+            raise ModelError(f"{self.path}: the step failed ({_first_line(error)})") from None
+        return arrays[0], dict(zip(self._states, arrays[1:], strict=True))
+
+    def log_probs(self, audio: np.ndarray) -> np.ndarray:
+        """Return the scores of whole audio, float32 (samples,) -> (frames, labels).
+
+        The audio goes through in the same steps as in a stream, so the rows are what a stream
+        decodes: ceil(samples / hop_length) of them for ctc, one for each block or window for
+        classify. Raises StreamError.
+        """
+        from asr.stream import checked, scorer
+
+        scores = scorer(self)
+        runs = [*scores.push(checked(audio)), *scores.finish()]
+        rows = [run.log_probs for run in runs]
+        return np.concatenate([np.zeros((0, len(self.card.labels)), np.float32), *rows])
+
+    def stream(self) -> "Stream":
+        """Return a new stream that has heard nothing."""
+        from asr.stream import Stream
+
+        return Stream(self)
+
+    def transcribe(
+        self, source: str | os.PathLike[str] | np.ndarray, sample_rate: int | None = None
+    ) -> "Transcript":
+        """Write down a file, or an array at `sample_rate` (the model's own if not given).
+
+        Raises ModelError if the model spots keywords, AudioError if the audio cannot be used.
+        """
+        from asr.transcribe import transcribe
+
+        return transcribe(self, source, sample_rate)
+
+    def spot(
+        self, source: str | os.PathLike[str] | np.ndarray, sample_rate: int | None = None
+    ) -> list[Detection]:
+        """Find the keywords in a file, or in an array at `sample_rate` (the model's by default).
+
+        Raises ModelError if the model transcribes, AudioError if the audio cannot be used.
+        """
+        from asr.transcribe import spot
+
+        return spot(self, source, sample_rate)
+
+
+def _open(path: Path) -> ort.InferenceSession:
+    options = ort.SessionOptions()
+    options.intra_op_num_threads = 1  # a step is too small to share, and the device has other work
+    options.inter_op_num_threads = 1
+    options.log_severity_level = 4  # what matters is raised
+    try:
+        return ort.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+    except UNREADABLE as error:
+        raise ModelError(
+            f"{path}: cannot be opened as an ONNX model ({_first_line(error)}); "
+            "name a file that 'asr export' wrote"
+        ) from None
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).strip().partition("\n")[0]
+
+
+def _mismatches(session: ort.InferenceSession, card: ModelCard) -> Iterator[str]:
+    """Say where the graph breaks the contract that its card promises."""
+    inputs, outputs = session.get_inputs(), session.get_outputs()
+    if any(node.type != "tensor(float)" for node in (*inputs, *outputs)):
+        yield "all inputs and outputs must be float32"
+    expected = [LOG_PROBS, *(NEXT + node.name for node in inputs[1:])]
+    names = [node.name for node in outputs]
+    if not inputs or inputs[0].name != PCM or len(inputs[0].shape) != 2:
+        yield "the first input must be pcm [batch, samples]"
+    elif names != expected:
+        yield f"outputs are {', '.join(names)} instead of {', '.join(expected)}"
+    elif len(outputs[0].shape) != 3:
+        yield "log_probs must be [batch, frames, labels]"
+    elif outputs[0].shape[2] != len(card.labels):
+        yield f"log_probs has {outputs[0].shape[2]} labels, the card {len(card.labels)}"
+    elif card.streaming and inputs[0].shape[1] != card.block_length:
+        yield f"pcm takes {inputs[0].shape[1]} samples, the card's block is {card.block_length}"
+    elif not card.streaming and (len(inputs) > 1 or isinstance(inputs[0].shape[1], int)):
+        yield "a whole-utterance model takes any number of samples and keeps no state"
+    elif card.window_length is not None and card.hop_length > card.window_length:
+        yield "hop_length must not be longer than window_length"
+    elif card.look_ahead % card.hop_length:
+        yield "look_ahead must be a multiple of hop_length"
+    for state, following in zip(inputs[1:], outputs[1:], strict=False):
+        if not all(isinstance(size, int) for size in state.shape[1:]):
+            yield f"state {state.name} must have a fixed shape, it has {state.shape}"
+        elif state.shape[1:] != following.shape[1:]:
+            yield f"state {state.name} is {state.shape}, then {following.shape}"

@@ -1,0 +1,243 @@
+"""Sound in blocks of any size to events: the one path that files and microphones both take.
+
+However the audio is cut, the model runs on the same samples in the same order, so the scores and
+the events are the same to the bit.
+"""
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+
+from asr.decode import Event
+from asr.decode.ctc import GreedyDecoder
+from asr.decode.keywords import KeywordTrigger
+from asr.model import Model
+from features.errors import EarshotError
+
+WHOLE_SECONDS = 60.0  # the longest utterance that a whole-utterance ctc model is given
+SHORTEST_SECONDS = 0.1  # shorter audio is zero-padded to this before it is scored
+
+
+class StreamError(EarshotError, ValueError):
+    """A stream was given something that is no audio, too much of it, or used after its end."""
+
+
+@dataclass(frozen=True)
+class Scores:
+    """One run of a model: log_probs (frames, labels) of the audio up to sample `end`."""
+
+    end: int
+    log_probs: np.ndarray
+
+
+class Scorer(Protocol):
+    """Audio to scores. Each returned iterator must be exhausted before the next call."""
+
+    def push(self, samples: np.ndarray) -> Iterator[Scores]:
+        """Take samples (n,), any n >= 0, and yield the runs that they complete."""
+        ...
+
+    def finish(self) -> Iterator[Scores]:
+        """Yield what the end of the audio completes."""
+        ...
+
+
+def scorer(model: Model) -> Scorer:
+    """Return the way to feed audio to this kind of model."""
+    if model.card.streaming:
+        return BlockScorer(model)
+    return WindowScorer(model) if model.card.task == "classify" else WholeScorer(model)
+
+
+class BlockScorer:
+    """Steps a streaming model block by block, carrying its state.
+
+    The first look_ahead / hop_length frames of a ctc model describe the silence before the audio
+    and are dropped; ceil(samples / hop_length) frames come out in all.
+    """
+
+    def __init__(self, model: Model) -> None:
+        card = model.card
+        if card.block_length is None:
+            raise ValueError(f"model {card.name} does not stream")
+        self._model = model
+        self._framewise = card.task == "ctc"
+        self._hop_length = card.hop_length
+        self._block = np.zeros((1, card.block_length), np.float32)
+        self._filled = 0
+        self._samples = 0
+        self._state = model.initial_state()
+        # Frames of real audio so far; below zero while the look-ahead fills.
+        self._frames = -(card.look_ahead // card.hop_length)
+
+    def push(self, samples: np.ndarray) -> Iterator[Scores]:
+        length = self._block.shape[1]
+        while len(samples):
+            piece, samples = np.split(samples, [length - self._filled])
+            self._block[0, self._filled : self._filled + len(piece)] = piece
+            self._filled += len(piece)
+            self._samples += len(piece)
+            if self._filled == length:
+                yield from self._step()
+
+    def finish(self) -> Iterator[Scores]:
+        wanted = math.ceil(self._samples / self._hop_length)
+        while self._filled or (self._framewise and wanted > 0 and self._frames < wanted):
+            self._block[0, self._filled :] = 0.0
+            yield from self._step(wanted)
+
+    def _step(self, wanted: int | None = None) -> Iterator[Scores]:
+        log_probs, self._state = self._model.step(self._block, self._state)
+        self._filled = 0
+        frames = log_probs[0]
+        if self._framewise:
+            first = max(0, -self._frames)
+            last = len(frames) if wanted is None else wanted - self._frames
+            self._frames += len(frames)
+            frames = frames[first:last]
+        if len(frames):
+            yield Scores(self._samples, frames)
+
+
+class WindowScorer:
+    """Slides a window over the audio for a whole-utterance classifier, every hop_length samples.
+
+    Audio that ends between two windows is scored once more up to its end; audio shorter than the
+    window is scored as it is.
+    """
+
+    def __init__(self, model: Model) -> None:
+        card = model.card
+        if card.window_length is None:
+            raise ValueError(f"model {card.name} has no window")
+        self._model = model
+        self._hop_length = card.hop_length
+        self._shortest = round(SHORTEST_SECONDS * card.sample_rate)
+        self._window = np.zeros((1, card.window_length), np.float32)
+        self._missing = card.window_length
+        self._samples = 0
+
+    def push(self, samples: np.ndarray) -> Iterator[Scores]:
+        while len(samples):
+            piece, samples = np.split(samples, [self._missing])
+            self._window[0, : -len(piece)] = self._window[0, len(piece) :]
+            self._window[0, -len(piece) :] = piece
+            self._samples += len(piece)
+            self._missing -= len(piece)
+            if not self._missing:
+                yield self._run(self._window)
+                self._missing = self._hop_length
+
+    def finish(self) -> Iterator[Scores]:
+        length = self._window.shape[1]
+        if 0 < self._samples < length:
+            short = np.zeros((1, max(self._samples, self._shortest)), np.float32)
+            short[0, : self._samples] = self._window[0, length - self._samples :]
+            yield self._run(short)
+        elif self._samples and self._missing < self._hop_length:
+            yield self._run(self._window)
+
+    def _run(self, window: np.ndarray) -> Scores:
+        log_probs, _ = self._model.step(window, {})
+        return Scores(self._samples, log_probs[0])
+
+
+class WholeScorer:
+    """Keeps an utterance until it ends and scores it in one run."""
+
+    def __init__(self, model: Model) -> None:
+        self._model = model
+        self._pieces: list[np.ndarray] = []
+        self._samples = 0
+
+    def push(self, samples: np.ndarray) -> Iterator[Scores]:
+        self._pieces.append(samples.copy())
+        self._samples += len(samples)
+        if self._samples > WHOLE_SECONDS * self._model.card.sample_rate:
+            raise StreamError(
+                f"longer than the {WHOLE_SECONDS:.0f} s that a whole-utterance model takes; "
+                "cut it up, or use a streaming model"
+            )
+        return iter(())
+
+    def finish(self) -> Iterator[Scores]:
+        if self._samples:
+            log_probs, _ = self._model.step(np.concatenate(self._pieces)[None], {})
+            yield Scores(self._samples, log_probs[0])
+
+
+class Stream:
+    """Hears audio as it comes and says what it made out.
+
+    stream = model.stream()
+    for block in microphone:
+        for event in stream.push(block):
+            print(event)
+
+    A model that classifies yields Detections; a ctc model yields Partials while an utterance goes
+    on and an Utterance when it ends.
+    """
+
+    def __init__(self, model: Model) -> None:
+        self.card = model.card
+        self._model = model
+        spots = model.card.task == "classify"
+        self._trigger = KeywordTrigger(model.card) if spots else None
+        self._decoder = None if spots else GreedyDecoder(model.card)
+        self.reset()
+
+    def reset(self) -> None:
+        """Forget everything; what follows is as if the stream were new."""
+        self._scorer = scorer(self._model)
+        for decoder in (self._trigger, self._decoder):
+            if decoder is not None:
+                decoder.reset()
+        self._finished = False
+        self.posteriors = np.zeros(len(self.card.labels), np.float32)
+
+    def push(self, block: np.ndarray) -> list[Event]:
+        """Hear float32 (n,) at the model's rate, any n >= 0, and return the events it brings.
+
+        Raises StreamError if the block is not that, has NaN in it, or the stream has ended.
+        """
+        self._check_open()
+        return self._decode(self._scorer.push(checked(block)))
+
+    def finish(self) -> list[Event]:
+        """End the audio and return the last events. The stream can be used again after reset()."""
+        self._check_open()
+        self._finished = True
+        events = self._decode(self._scorer.finish())
+        return events + (self._decoder.finish() if self._decoder else [])
+
+    def _check_open(self) -> None:
+        if self._finished:
+            raise StreamError("this stream has ended; call reset() before pushing more audio")
+
+    def _decode(self, runs: Iterator[Scores]) -> list[Event]:
+        events: list[Event] = []
+        for scores in runs:
+            posteriors = np.exp(scores.log_probs[-1])
+            if self._trigger:
+                events += self._trigger.push(scores.end, posteriors)
+                self.posteriors = self._trigger.smoothed
+            elif self._decoder:
+                events += self._decoder.push(scores.log_probs)
+                self.posteriors = posteriors
+        return events
+
+
+def checked(samples: np.ndarray) -> np.ndarray:
+    """Return `samples` if they are finite float32 (n,). Raises StreamError."""
+    if not isinstance(samples, np.ndarray) or samples.dtype != np.float32 or samples.ndim != 1:
+        kind = getattr(samples, "dtype", type(samples).__name__)
+        raise StreamError(
+            f"a stream takes float32 (samples,), not {kind} {getattr(samples, 'shape', '')}; "
+            "features.audio.read_audio makes it from anything"
+        )
+    if not np.isfinite(samples).all():
+        raise StreamError("the audio has NaN or infinite samples; check where it comes from")
+    return samples
