@@ -9,14 +9,12 @@ import logging
 import os
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
+import soundfile
+import soxr
 
 from features.errors import EarshotError
-
-if TYPE_CHECKING:
-    import soundfile
 
 AUDIO_SUFFIXES = frozenset({".wav", ".flac", ".ogg", ".opus", ".mp3", ".aiff", ".aif"})
 RESAMPLING_QUALITY = "HQ"
@@ -26,14 +24,23 @@ RESAMPLING_QUALITY = "HQ"
 PEAK_LIMIT = 100.0
 CHANNEL_LIMIT = 64
 READ_FRAMES = 1 << 20
-# The FLAC header has 36 bits for the length, and encoders that write to a pipe leave it open.
-OPEN_LENGTH = (1 << 36) - 1
 
 logger = logging.getLogger(__name__)
 
 
 class AudioError(EarshotError, ValueError):
     """Audio that cannot be used: missing, unreadable, empty, or not made of numbers."""
+
+
+class _ForwardFile(soundfile.SoundFile):
+    """A sound file that is read from its start to its end.
+
+    soundfile seeks to where it already is after every read of a seekable file, which libsndfile
+    gets wrong near the end of Opus streams and in FLAC files of unknown length.
+    """
+
+    def seekable(self) -> bool:
+        return False
 
 
 def find_audio(path: str | os.PathLike[str]) -> list[Path]:
@@ -103,10 +110,8 @@ def stream_audio(
             yield from _resample_blocks(blocks, file.samplerate, sample_rate)
 
 
-def _open(path: str | os.PathLike[str]) -> "soundfile.SoundFile":
+def _open(path: str | os.PathLike[str]) -> _ForwardFile:
     """Open a regular file for reading, or say in one line why not."""
-    import soundfile
-
     location = Path(path)
     if not location.exists():
         raise AudioError(f"{path}: no such file; check the path")
@@ -115,7 +120,7 @@ def _open(path: str | os.PathLike[str]) -> "soundfile.SoundFile":
     if not location.is_file():
         raise AudioError(f"{path}: is not a regular file; save the audio to one first")
     try:
-        return soundfile.SoundFile(location)
+        return _ForwardFile(location)
     except (soundfile.LibsndfileError, TypeError) as error:  # TypeError: headerless '.raw'
         raise AudioError(f"{path}: {_why_unreadable(location, error)}") from None
 
@@ -130,22 +135,20 @@ def _why_unreadable(path: Path, error: Exception) -> str:
 
 
 def _mono_blocks(
-    file: "soundfile.SoundFile", path: str | os.PathLike[str], frames: int
+    file: _ForwardFile, path: str | os.PathLike[str], frames: int
 ) -> Iterator[np.ndarray]:
     """Yield the rest of `file` as checked float32 (n,), n <= frames. Raises AudioError."""
-    import soundfile
-
-    buffer = np.empty((min(frames, max(file.frames, 1)), file.channels), np.float32)
+    buffer = np.empty((min(frames, file.frames + 1), file.channels), np.float32)
     done, ended = 0, False
-    while not ended and done < file.frames:
+    while not ended:
         # soundfile does not tell how much it decoded before an error: it is what is not NaN.
         buffer.fill(np.nan)
         try:
             decoded = len(file.read(out=buffer))
-            ended = decoded == 0
+            ended = decoded < len(buffer)
         except soundfile.LibsndfileError:
             decoded, ended = _leading_numbers(buffer), True
-            if done + decoded and file.frames < OPEN_LENGTH:
+            if done + decoded:
                 seconds = (done + decoded) / file.samplerate
                 logger.warning("%s: damaged, only its first %.2f s were read", path, seconds)
         if decoded:
@@ -202,8 +205,6 @@ def _checked(mono: np.ndarray, name: str) -> np.ndarray:
 def _resample(mono: np.ndarray, source_rate: int, sample_rate: int) -> np.ndarray:
     if source_rate == sample_rate:
         return mono
-    import soxr
-
     resampled = soxr.resample(mono, source_rate, sample_rate, quality=RESAMPLING_QUALITY)
     return resampled if len(resampled) else _too_short()
 
@@ -211,8 +212,6 @@ def _resample(mono: np.ndarray, source_rate: int, sample_rate: int) -> np.ndarra
 def _resample_blocks(
     blocks: Iterator[np.ndarray], source_rate: int, sample_rate: int
 ) -> Iterator[np.ndarray]:
-    import soxr
-
     resampler = soxr.ResampleStream(
         source_rate, sample_rate, 1, dtype="float32", quality=RESAMPLING_QUALITY
     )
