@@ -1,0 +1,91 @@
+"""Checkpoints: written whole or not at all, read without running code, enough to rebuild a model."""
+
+import dataclasses
+import json
+import pickle
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from asr.training.config import Config, parse_config
+from asr.training.model import AcousticModel
+from features.errors import EarshotError
+
+SCHEMA = 1
+LAST, BEST = "last.pt", "best.pt"
+
+
+class CheckpointError(EarshotError, OSError):
+    """A checkpoint that cannot be written or read."""
+
+
+@dataclass
+class Progress:
+    """How far a training has come: the next batch to train on is `batch` of `epoch`."""
+
+    step: int = 0
+    epoch: int = 0
+    batch: int = 0
+    best: float = float("inf")
+    stale: int = 0
+    seconds: float = 0.0
+
+
+def save_checkpoint(
+    path: Path,
+    config: Config,
+    labels: tuple[str, ...],
+    averaged: nn.Module,
+    progress: Progress,
+    metrics: dict[str, Any],
+    **resumable: Any,
+) -> None:
+    """Write a checkpoint beside `path`, then put it in place in one move. Raises CheckpointError.
+
+    averaged: the model with averaged weights, the one to evaluate and export; `resumable` is what
+    only a resumed training needs (state dictionaries).
+    """
+    content = {
+        "schema": SCHEMA,
+        "config": json.dumps(dataclasses.asdict(config)),
+        "labels": list(labels),
+        "averaged": averaged.state_dict(),
+        "progress": dataclasses.asdict(progress),
+        "metrics": json.dumps(metrics),
+        **resumable,
+    }
+    part = path.with_suffix(".part")
+    try:
+        torch.save(content, part)
+        part.replace(path)
+    except (OSError, RuntimeError) as error:  # torch reports a full disk as RuntimeError
+        part.unlink(missing_ok=True)
+        raise CheckpointError(
+            f"{path}: cannot be written ({error}); free some space and continue with --resume"
+        ) from None
+
+
+def load_checkpoint(path: Path) -> dict[str, Any]:
+    """Read a checkpoint onto the CPU; nothing in it is executed. Raises CheckpointError."""
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except (OSError, RuntimeError, EOFError, KeyError, pickle.UnpicklingError) as error:
+        reason = str(error).partition("\n")[0]
+        raise CheckpointError(
+            f"{path}: is no readable checkpoint ({reason}); name a folder that 'asr train' wrote"
+        ) from None
+    if not isinstance(content, dict) or content.get("schema") != SCHEMA:
+        raise CheckpointError(f"{path}: not a checkpoint of this version (schema {SCHEMA})")
+    return content
+
+
+def rebuild(content: dict[str, Any], path: Path) -> tuple[Config, tuple[str, ...], AcousticModel]:
+    """The configuration, labels and averaged model of a checkpoint, from the checkpoint alone."""
+    config = parse_config(json.loads(content["config"]), str(path))
+    labels = tuple(content["labels"])
+    model = AcousticModel(config.model, len(labels))
+    model.load_state_dict(content["averaged"])
+    return config, labels, model.eval()

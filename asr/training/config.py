@@ -1,0 +1,235 @@
+"""Training settings: one TOML file, every field overridable on the command line, nothing else.
+
+Every field has one home, a frozen dataclass that checks itself; this module only fills them in.
+An unknown field or a wrong type is an error that names it.
+"""
+
+import dataclasses
+import os
+import re
+import tomllib
+import types
+import typing
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal, get_args, get_origin
+
+from asr.card import DataSource, Trigger
+from asr.training.model import ModelConfig
+from features.augment import AugmentConfig
+from features.errors import EarshotError
+
+
+class ConfigError(EarshotError, ValueError):
+    """A configuration that cannot be read or makes no sense."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class SourceConfig:
+    """One set of recordings: a folder of words (<word>/*.wav) or a JSON-lines manifest.
+
+    kind "noise": the recordings hold no speech; they are mixed into speech and, for a classifier
+    with a `_silence_` label, heard on their own.
+    speaker: regular expression whose group 1 names the speaker in a file's path, or `{field}` for a
+    field of the manifest; empty: every file is a speaker of its own.
+    validation: share of the speakers (in percent) held out; validation_speakers: exactly these.
+    weight: how often a recording is used per epoch (0.3: every third; 2: twice).
+    """
+
+    path: str
+    name: str
+    licence: str
+    attribution: str
+    kind: Literal["speech", "noise"] = "speech"
+    speaker: str = ""
+    validation: float = 10.0
+    validation_speakers: tuple[str, ...] = ()
+    weight: float = 1.0
+
+    def __post_init__(self) -> None:
+        if not 0.0 <= self.validation <= 100.0 or self.weight < 0.0:
+            raise ConfigError(f"source {self.name}: validation must be in 0..100, weight above 0")
+        try:
+            groups = re.compile(self.speaker).groups
+        except re.error as error:
+            raise ConfigError(f"source {self.name}: speaker is no pattern ({error})") from None
+        if self.speaker and not self.speaker.startswith("{") and groups != 1:
+            raise ConfigError(f"source {self.name}: speaker needs exactly one group in brackets")
+
+    @property
+    def credit(self) -> DataSource:
+        """What the model card says of this source."""
+        return DataSource(name=self.name, licence=self.licence, attribution=self.attribution)
+
+
+@dataclass(frozen=True, kw_only=True)
+class DataConfig:
+    """Where the recordings are and how an epoch is drawn from them.
+
+    cache: folder for decoded audio, so that each file is decoded once.
+    balance: 0 draws classifier labels as often as they occur, 1 equally often.
+    unknown, silence: share of an epoch's examples with these labels (classifier).
+    max_seconds: longer recordings are left out of CTC training, and cut for classifiers.
+    """
+
+    sources: tuple[SourceConfig, ...]
+    cache: str = "runs/cache"
+    balance: float = 0.5
+    unknown: float = 0.15
+    silence: float = 0.06
+    max_seconds: float = 16.0
+    validation_limit: int = 3000
+
+
+@dataclass(frozen=True, kw_only=True)
+class OptimisationConfig:
+    """How the weights are fitted.
+
+    batch_seconds: padded audio per batch, over all processes; epochs: passes over the data;
+    warmup: share of all steps over which the rate rises to `learning_rate`, before it falls to zero
+    along a cosine; ema: decay of the averaged weights that are evaluated and exported;
+    patience: evaluations without improvement before training stops; workers: loader processes.
+    """
+
+    epochs: int = 30
+    batch_seconds: float = 128.0
+    learning_rate: float = 2e-3
+    warmup: float = 0.05
+    weight_decay: float = 0.01
+    clip: float = 1.0
+    ema: float = 0.998
+    patience: int = 12
+    precision: Literal["bf16", "fp32"] = "bf16"
+    label_smoothing: float = 0.0
+    workers: int = 2
+    evaluate_every: int = 500
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if min(self.epochs, self.patience, self.evaluate_every) < 1 or self.workers < 0:
+            raise ConfigError("optimisation: epochs, patience and evaluate_every start at 1")
+        if min(self.batch_seconds, self.learning_rate, self.clip) <= 0:
+            raise ConfigError(
+                "optimisation: batch_seconds, learning_rate and clip must be above zero"
+            )
+        if not 0.0 <= self.ema < 1.0 or not 0.0 <= self.warmup <= 1.0:
+            raise ConfigError("optimisation: ema must be in [0, 1) and warmup in [0, 1]")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Config:
+    """Everything a training run needs; saved inside its checkpoints."""
+
+    name: str
+    model: ModelConfig
+    data: DataConfig
+    out: str = "runs"
+    augment: AugmentConfig = field(default_factory=AugmentConfig)
+    optimisation: OptimisationConfig = field(default_factory=OptimisationConfig)
+    trigger: Trigger = field(
+        default_factory=lambda: Trigger(threshold=0.6, smoothing=0.3, refractory=0.7)
+    )
+
+    @property
+    def run(self) -> Path:
+        """Folder of this run: checkpoints, metrics, curves."""
+        return Path(self.out) / self.name
+
+
+def read_config(path: Path, overrides: list[str]) -> Config:
+    """Read a TOML file and apply `section.field=value` overrides. Raises ConfigError.
+
+    Relative paths in the file are taken from where the command runs; `$NAME` in them is replaced by
+    the environment variable.
+    """
+    try:
+        tree = tomllib.loads(path.read_text())
+    except OSError as error:
+        raise ConfigError(f"{path}: cannot be read ({error.strerror}); name a .toml file") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path}: is not valid TOML ({error})") from None
+    for override in overrides:
+        _apply(tree, override)
+    return parse_config(tree, str(path))
+
+
+def parse_config(tree: dict[str, Any], origin: str) -> Config:
+    """Build a Config from nested dictionaries; `origin` names them in errors."""
+    try:
+        return _build(Config, tree, "")
+    except EarshotError as error:
+        raise ConfigError(f"{origin}: {error}") from None
+
+
+def expand(path: str) -> Path:
+    """Replace `$NAME` by the environment variable; ConfigError if it is not set."""
+    expanded = os.path.expandvars(path)
+    if match := re.search(r"\$\{?(\w+)", expanded):
+        raise ConfigError(
+            f"'{path}' needs the environment variable {match[1]}; set it to the folder of recordings"
+        )
+    return Path(expanded).expanduser()
+
+
+def _apply(tree: dict[str, Any], override: str) -> None:
+    key, equals, text = override.partition("=")
+    if not equals:
+        raise ConfigError(f"'{override}': write overrides as section.field=value")
+    try:
+        value = tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        value = text
+    *sections, name = key.split(".")
+    for section in sections:
+        tree = tree.setdefault(section, {})
+        if not isinstance(tree, dict):
+            raise ConfigError(f"'{override}': {section} is not a section")
+    tree[name] = value
+
+
+def _build(kind: type, tree: Any, where: str) -> Any:
+    if not isinstance(tree, dict):
+        raise ConfigError(f"{where or 'the file'} must be a table of settings")
+    hints = typing.get_type_hints(kind)
+    fields = {f.name: f for f in dataclasses.fields(kind)}
+    if unknown := sorted(tree.keys() - fields.keys()):
+        raise ConfigError(
+            f"{where}{unknown[0]} is not a setting; {where or 'the file'} knows "
+            f"{', '.join(sorted(fields))}"
+        )
+    required = {
+        name
+        for name, f in fields.items()
+        if f.default is dataclasses.MISSING and f.default_factory is dataclasses.MISSING
+    }
+    if missing := sorted(required - tree.keys()):
+        raise ConfigError(f"{where}{missing[0]} is missing")
+    values = {name: _convert(hints[name], value, f"{where}{name}") for name, value in tree.items()}
+    return kind(**values)
+
+
+def _convert(hint: Any, value: Any, where: str) -> Any:
+    """Check one value against its type hint; ints pass as floats, lists as tuples."""
+    if dataclasses.is_dataclass(hint):
+        return _build(typing.cast(type, hint), value, f"{where}.")
+    if get_origin(hint) is Literal:
+        if value not in get_args(hint):
+            choices = ", ".join(map(str, get_args(hint)))
+            raise ConfigError(f"{where} is '{value}', it must be one of {choices}")
+        return value
+    if get_origin(hint) is tuple:
+        if not isinstance(value, list | tuple):
+            raise ConfigError(f"{where} must be a list")
+        args = get_args(hint)
+        kinds = [args[0]] * len(value) if args[-1] is ... else args
+        if len(kinds) != len(value):
+            raise ConfigError(f"{where} must have {len(kinds)} entries")
+        pairs = enumerate(zip(kinds, value, strict=True))
+        return tuple(_convert(inner, item, f"{where}[{k}]") for k, (inner, item) in pairs)
+    if isinstance(hint, types.UnionType):
+        hint = next(arg for arg in get_args(hint) if arg is not type(None))
+    if hint is float and isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
+    if not isinstance(value, hint) or (isinstance(value, bool) and hint is not bool):
+        raise ConfigError(f"{where} is {value!r}, it must be of type {hint.__name__}")
+    return value

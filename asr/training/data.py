@@ -1,0 +1,485 @@
+"""Training data: folders of words and manifests to padded batches, speakers kept apart.
+
+The order of everything is a function of the seed and the epoch alone: a resumed run, or one spread
+over several processes, sees the same batches.
+"""
+
+import hashlib
+import json
+import logging
+import re
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+
+from asr.training.config import Config, ConfigError, SourceConfig, expand
+from asr.training.pcm_cache import PcmCache
+from features.audio import find_audio, read_audio
+from features.augment import Augmenter
+from features.errors import EarshotError
+
+logger = logging.getLogger(__name__)
+
+BLANK = "<blank>"
+UNKNOWN = "_unknown_"
+SILENCE = "_silence_"
+NOISE_HELD_OUT = 0.2  # the last part of every noise recording is for validation
+POOL_BATCHES = 40  # batches whose recordings are sorted by length together
+CROP_TRIES = 4
+
+
+class DataError(EarshotError, ValueError):
+    """Recordings or labels that a training cannot work with."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recording:
+    """One file with its text (or its label), before any audio is read."""
+
+    path: Path
+    text: str
+    speaker: str
+    source: int
+    validation: bool
+
+
+def is_validation_speaker(speaker: str, percent: float) -> bool:
+    """Whether a speaker is held out: the hash rule of the Speech Commands data set (Warden, 2018).
+
+    The same speaker falls on the same side in every run and on every machine.
+    """
+    buckets = 2**27
+    value = int(hashlib.sha1(speaker.encode()).hexdigest(), 16) % buckets
+    return value * (100.0 / (buckets - 1)) < percent
+
+
+def read_source(index: int, source: SourceConfig) -> list[Recording]:
+    """List the recordings of one source. Raises DataError, ConfigError or AudioError."""
+    path = expand(source.path)
+    if path.suffix == ".jsonl":
+        entries = _manifest_entries(path)
+    elif path.is_dir():
+        entries = _folder_entries(path, source)
+    else:
+        raise DataError(f"{path}: no such folder of words or .jsonl manifest; check data.sources")
+    return [_recording(index, source, *entry) for entry in entries]
+
+
+def _folder_entries(root: Path, source: SourceConfig) -> Iterator[tuple[Path, str, dict]]:
+    for path in find_audio(root):
+        word = "" if source.kind == "noise" else path.parent.name
+        yield path, word.replace("_", " "), {}
+
+
+def _manifest_entries(manifest: Path) -> Iterator[tuple[Path, str, dict]]:
+    try:
+        lines = manifest.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError(f"{manifest}: cannot be read as a manifest ({error})") from None
+    for number, line in enumerate(lines, start=1):
+        if not line.strip():
+            continue
+        try:
+            fields = json.loads(line)
+            yield manifest.parent / fields["audio_filepath"], fields.get("text", ""), fields
+        except (json.JSONDecodeError, KeyError, TypeError, AttributeError) as error:
+            raise DataError(
+                f"{manifest}, line {number}: needs a JSON object with audio_filepath and text "
+                f"({error!r})"
+            ) from None
+
+
+def _recording(
+    index: int, source: SourceConfig, path: Path, text: str, fields: dict
+) -> Recording:
+    speaker = _speaker(source, path, fields)
+    if source.validation_speakers:
+        held_out = speaker in source.validation_speakers
+    else:
+        held_out = is_validation_speaker(speaker, source.validation)
+    return Recording(
+        path=path,
+        text=" ".join(text.lower().split()),
+        speaker=speaker,
+        source=index,
+        validation=held_out,
+    )
+
+
+def _speaker(source: SourceConfig, path: Path, fields: dict) -> str:
+    if not source.speaker:
+        return str(Path(path.parent.name, path.name))
+    if source.speaker.startswith("{"):
+        name = source.speaker.strip("{}")
+        if name not in fields:
+            raise DataError(f"{path}: its manifest entry has no field '{name}' for the speaker")
+        return str(fields[name])
+    match = re.search(source.speaker, path.as_posix())
+    if not match:
+        raise DataError(f"{path}: the pattern '{source.speaker}' finds no speaker in this path")
+    return match[1]
+
+
+class Labels:
+    """The ordered labels of a model, and texts to label numbers."""
+
+    def __init__(self, names: Sequence[str], *, task: str) -> None:
+        self.names = tuple(names)
+        self.task = task
+        self._index = {name: k for k, name in enumerate(self.names)}
+        self.characters = all(len(name) == 1 for name in self.names if name != BLANK)
+
+    @classmethod
+    def build(cls, config: Config, recordings: Sequence[Recording]) -> "Labels":
+        """The labels that the head asks for: given ones, or the characters of the texts."""
+        head = config.model.head
+        if head.kind == "classify":
+            has_noise = any(source.kind == "noise" for source in config.data.sources)
+            extra = [UNKNOWN] * (config.data.unknown > 0)
+            extra += [SILENCE] * (config.data.silence > 0 and has_noise)
+            return cls([*head.labels, *extra], task="classify")
+        if head.labels:
+            return cls([BLANK, *head.labels], task="ctc")
+        return cls([BLANK, *sorted(set("".join(r.text for r in recordings)))], task="ctc")
+
+    @property
+    def background(self) -> tuple[str, ...]:
+        """Labels that are scored but never reported."""
+        return tuple(name for name in (UNKNOWN, SILENCE) if name in self._index)
+
+    def encode(self, text: str) -> list[int] | None:
+        """Label numbers of a text; None if it cannot be said with these labels."""
+        if self.task == "classify":
+            return self._encode_word(text)
+        units = list(text) if self.characters else text.split()
+        if not units or any(unit not in self._index for unit in units):
+            return None
+        return [self._index[unit] for unit in units]
+
+    def _encode_word(self, text: str) -> list[int] | None:
+        if text in self._index:
+            return [self._index[text]]
+        says_a_label = any(word in self._index for word in text.split())
+        if says_a_label or UNKNOWN not in self._index:
+            return None
+        return [self._index[UNKNOWN]]
+
+    def decode(self, numbers: Sequence[int]) -> str:
+        """The text of label numbers without blanks and repeats (for evaluation while training)."""
+        separator = "" if self.characters else " "
+        return " ".join(separator.join(self.names[n] for n in numbers).split())
+
+
+@dataclass(frozen=True)
+class Example:
+    """A recording as the trainer sees it: where its samples are, and its label numbers."""
+
+    recording: Recording
+    pcm: PcmCache
+    number: int
+    targets: tuple[int, ...]
+
+    @property
+    def samples(self) -> int:
+        """Length at the model's rate."""
+        return self.pcm.length(self.number)
+
+    def waveform(self) -> np.ndarray:
+        """float32 (samples,) in [-1, 1]."""
+        return self.pcm.read(self.number)
+
+
+@dataclass(frozen=True)
+class Corpus:
+    """All examples of a training, split by speaker, and the noises to mix in."""
+
+    labels: Labels
+    train: list[Example]
+    validation: list[Example]
+    noises: list[np.ndarray]
+    validation_noises: list[np.ndarray]
+
+
+def load_corpus(config: Config) -> Corpus:
+    """Read all sources, decode what is not in the cache yet. Raises DataError and ConfigError."""
+    if not config.data.sources:
+        raise ConfigError("data.sources is empty; name at least one folder or manifest")
+    listed = [read_source(k, source) for k, source in enumerate(config.data.sources)]
+    speech = [r for r in _flatten(listed) if config.data.sources[r.source].kind == "speech"]
+    labels = Labels.build(config, speech)
+    train: list[Example] = []
+    validation: list[Example] = []
+    noises: list[np.ndarray] = []
+    validation_noises: list[np.ndarray] = []
+    sample_rate = config.model.mfcc.sample_rate
+    for source, recordings in zip(config.data.sources, listed, strict=True):
+        if source.kind == "noise":
+            for recording in recordings:
+                noise = read_audio(recording.path, sample_rate)
+                split = round(len(noise) * (1.0 - NOISE_HELD_OUT))
+                noises.append(noise[:split])
+                validation_noises.append(noise[split:])
+            continue
+        examples = _examples(config, source, recordings, labels)
+        train += [e for e in examples if not e.recording.validation]
+        held_out = [e for e in examples if e.recording.validation]
+        validation += _thin(held_out, config.data.validation_limit)
+    if not train:
+        raise DataError("no recording is left to train on; check labels, speakers and validation")
+    return Corpus(labels, train, validation, noises, validation_noises)
+
+
+def _examples(
+    config: Config, source: SourceConfig, recordings: list[Recording], labels: Labels
+) -> list[Example]:
+    encoded = [(recording, labels.encode(recording.text)) for recording in recordings]
+    usable = [(recording, targets) for recording, targets in encoded if targets]
+    if dropped := len(recordings) - len(usable):
+        logger.warning("%s: %d recordings have no label here and are left out", source.name, dropped)
+    cache = PcmCache.build(
+        [recording.path for recording, _ in usable],
+        config.model.mfcc.sample_rate,
+        expand(config.data.cache),
+        source.name,
+    )
+    limit = config.data.max_seconds * config.model.mfcc.sample_rate
+    cuts = config.model.head.kind == "classify"
+    return [
+        Example(recording, cache, number, tuple(targets))
+        for number, (recording, targets) in enumerate(usable)
+        if cache.length(number) > 0 and (cuts or cache.length(number) <= limit)
+    ]
+
+
+def _flatten(lists: list[list[Recording]]) -> list[Recording]:
+    return [item for items in lists for item in items]
+
+
+def _thin(examples: list[Example], limit: int) -> list[Example]:
+    """At most `limit` examples, evenly from the whole list."""
+    if len(examples) <= limit:
+        return examples
+    return [examples[k] for k in np.linspace(0, len(examples) - 1, limit).astype(int)]
+
+
+@dataclass(frozen=True)
+class Item:
+    """One draw of an epoch: an example (None: noise alone), and the seed of its augmentation."""
+
+    example: Example | None
+    targets: tuple[int, ...]
+    samples: int
+    seed: int
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Padded waveforms [batch, samples] with lengths, and targets one after the other.
+
+    `weight` is the number of targets over all processes: losses are summed, then divided by it.
+    """
+
+    waveforms: Tensor
+    waveform_lengths: Tensor
+    targets: Tensor
+    target_lengths: Tensor
+    weight: int
+
+    def to(self, device: torch.device) -> "Batch":
+        """The batch on another device."""
+        return replace(
+            self,
+            waveforms=self.waveforms.to(device, non_blocking=True),
+            waveform_lengths=self.waveform_lengths.to(device),
+            targets=self.targets.to(device),
+            target_lengths=self.target_lengths.to(device),
+        )
+
+
+def plan_epoch(config: Config, corpus: Corpus, epoch: int) -> list[list[Item]]:
+    """The batches of an epoch: which recordings, in which order, with which seeds."""
+    rng = np.random.default_rng([config.optimisation.seed, epoch])
+    items = _draw_classes(config, corpus, rng) if _classifies(config) else []
+    items = items or _draw_texts(config, corpus, rng)
+    order = rng.permutation(len(items))
+    batches = []
+    pool_size = POOL_BATCHES * _typical_batch(config, items)
+    for start in range(0, len(items), pool_size):
+        pool = sorted((items[k] for k in order[start : start + pool_size]), key=_length)
+        batches += _pack(pool, config.optimisation.batch_seconds * _rate(config))
+    return [batches[k] for k in rng.permutation(len(batches))]
+
+
+def plan_validation(config: Config, corpus: Corpus) -> list[list[Item]]:
+    """The validation batches: every held-out example as it is, and held-out noise as silence."""
+    window = _window(config)
+    items = []
+    for example in corpus.validation:
+        samples = min(example.samples, window) if _classifies(config) else example.samples
+        items.append(Item(example, example.targets, samples, 0))
+    if SILENCE in corpus.labels.background and items:
+        silence = (corpus.labels.names.index(SILENCE),)
+        count = round(len(items) / len(corpus.labels.names))
+        items += [Item(None, silence, window, seed) for seed in range(count)]
+    return _pack(sorted(items, key=_length), config.optimisation.batch_seconds * _rate(config))
+
+
+def _classifies(config: Config) -> bool:
+    return config.model.head.kind == "classify"
+
+
+def _rate(config: Config) -> int:
+    return config.model.mfcc.sample_rate
+
+
+def _window(config: Config) -> int:
+    return round(config.model.head.window * _rate(config))
+
+
+def _length(item: Item) -> int:
+    return item.samples
+
+
+def _typical_batch(config: Config, items: list[Item]) -> int:
+    mean = sum(item.samples for item in items) / max(1, len(items))
+    return max(1, round(config.optimisation.batch_seconds * _rate(config) / mean))
+
+
+def _pack(items: list[Item], limit: float) -> list[list[Item]]:
+    """Cut a list sorted by length into batches of at most `limit` padded samples."""
+    batches: list[list[Item]] = []
+    for item in items:
+        if not batches or (len(batches[-1]) + 1) * item.samples > limit:
+            batches.append([])
+        batches[-1].append(item)
+    return batches
+
+
+def _draw_texts(config: Config, corpus: Corpus, rng: np.random.Generator) -> list[Item]:
+    """Every recording `weight` times; fractions by chance."""
+    weights = np.array([_source_of(config, e).weight for e in corpus.train])
+    times = np.floor(weights + rng.random(len(weights))).astype(int)
+    chosen = np.repeat(np.arange(len(weights)), times)
+    return [_item(corpus.train[k], rng, corpus.train[k].samples) for k in chosen]
+
+
+def _draw_classes(config: Config, corpus: Corpus, rng: np.random.Generator) -> list[Item]:
+    """Words by their balance, then the wanted shares of unknown words and of silence."""
+    data, labels = config.data, corpus.labels
+    unknown = labels.names.index(UNKNOWN) if UNKNOWN in labels.background else -1
+    words = [e for e in corpus.train if e.targets[0] != unknown]
+    others = [e for e in corpus.train if e.targets[0] == unknown]
+    if not words:
+        raise DataError("none of head.labels occurs in the recordings; check the spelling")
+    has_silence = SILENCE in labels.background
+    rest = 1.0 - (data.unknown if others else 0.0) - (data.silence if has_silence else 0.0)
+    total = sum(_source_of(config, e).weight for e in words) / rest
+    window = _window(config)
+    items = []
+    for group, count in ((words, total * rest), (others, total * data.unknown)):
+        for k in _weighted_choice(config, group, round(count), rng):
+            items.append(_item(group[k], rng, min(group[k].samples, window)))
+    if has_silence:
+        silence = (labels.names.index(SILENCE),)
+        seeds = rng.integers(2**31, size=round(total * data.silence))
+        items += [Item(None, silence, window, int(seed)) for seed in seeds]
+    return items
+
+
+def _weighted_choice(
+    config: Config, group: list[Example], count: int, rng: np.random.Generator
+) -> np.ndarray:
+    """Draw so that a text said n times counts n^(1 - balance) times: rare words are not lost."""
+    if not group:
+        return np.zeros(0, int)
+    said = Counter(e.recording.text for e in group)
+    balance = config.data.balance
+    weights = np.array(
+        [_source_of(config, e).weight * said[e.recording.text] ** -balance for e in group]
+    )
+    return rng.choice(len(group), size=count, p=weights / weights.sum())
+
+
+def _source_of(config: Config, example: Example) -> SourceConfig:
+    return config.data.sources[example.recording.source]
+
+
+def _item(example: Example, rng: np.random.Generator, samples: int) -> Item:
+    return Item(example, example.targets, samples, int(rng.integers(2**31)))
+
+
+class Batches(Dataset):
+    """The planned batches as padded tensors; augmented if an augmenter is given."""
+
+    def __init__(
+        self,
+        plan: list[list[Item]],
+        noises: list[np.ndarray],
+        augmenter: Augmenter | None,
+        rank: int = 0,
+        world: int = 1,
+    ) -> None:
+        self.plan = plan
+        self.noises = noises
+        self.augmenter = augmenter
+        self.rank = rank
+        self.world = world
+
+    def __len__(self) -> int:
+        return len(self.plan)
+
+    def __getitem__(self, index: int) -> Batch:
+        items = self.plan[index]
+        mine = items[self.rank :: self.world]
+        waveforms = [self._waveform(item) for item in mine]
+        lengths = torch.tensor([len(w) for w in waveforms])
+        padded = torch.zeros(len(waveforms), int(lengths.max()))
+        for row, waveform in zip(padded, waveforms, strict=True):
+            row[: len(waveform)] = torch.from_numpy(waveform)
+        return Batch(
+            waveforms=padded,
+            waveform_lengths=lengths,
+            targets=torch.tensor([t for item in mine for t in item.targets]),
+            target_lengths=torch.tensor([len(item.targets) for item in mine]),
+            weight=sum(len(item.targets) for item in items),
+        )
+
+    def _waveform(self, item: Item) -> np.ndarray:
+        rng = np.random.default_rng(item.seed)
+        if item.example is None:
+            waveform = _crop(self.noises[item.seed % len(self.noises)], item.samples, rng)
+        else:
+            waveform = item.example.waveform()
+            if len(waveform) > item.samples:
+                waveform = _lively_crop(waveform, item.samples, rng)
+        return waveform if self.augmenter is None else self.augmenter(waveform, rng)
+
+
+def _crop(waveform: np.ndarray, samples: int, rng: np.random.Generator) -> np.ndarray:
+    start = int(rng.integers(max(1, len(waveform) - samples + 1)))
+    return waveform[start : start + samples]
+
+
+def _lively_crop(waveform: np.ndarray, samples: int, rng: np.random.Generator) -> np.ndarray:
+    """A random crop that is not mostly a pause: an unknown word, not silence."""
+    crops = [_crop(waveform, samples, rng) for _ in range(CROP_TRIES)]
+    level = 0.25 * float(np.mean(np.square(waveform)))
+    lively = (crop for crop in crops if float(np.mean(np.square(crop))) >= level)
+    return next(lively, crops[0])
+
+
+def loader(batches: Batches, workers: int, first: int = 0) -> Iterator[Batch]:
+    """Iterate over the batches from number `first`, prepared by `workers` processes."""
+    yield from DataLoader(
+        batches,
+        batch_size=None,
+        sampler=range(first, len(batches)),
+        num_workers=workers,
+        prefetch_factor=4 if workers else None,
+    )

@@ -1,0 +1,79 @@
+"""Heads: encoder frames to log-probabilities, per frame (CTC) or per utterance (classification)."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from features.errors import EarshotError
+
+
+class HeadConfigError(EarshotError, ValueError):
+    """A head setting that cannot work."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class HeadConfig:
+    """What the model answers.
+
+    kind "ctc": labels per frame. `labels` empty means the characters of the training texts; else a
+    closed set of words. "classify": one label per utterance; `labels` lists the words to report.
+    window: seconds of sound that a classifier decides over when it listens.
+    """
+
+    kind: Literal["ctc", "classify"]
+    labels: tuple[str, ...] = ()
+    pooling: Literal["attention", "mean"] = "attention"
+    window: float = 1.0
+    dropout: float = 0.1
+
+    def __post_init__(self) -> None:
+        if self.kind == "classify" and not self.labels:
+            raise HeadConfigError("head.labels must list the words that a classifier reports")
+        if len(set(self.labels)) != len(self.labels):
+            raise HeadConfigError("head.labels has a label twice")
+        if self.window <= 0.0 or not 0.0 <= self.dropout < 1.0:
+            raise HeadConfigError("head.window must be above 0 s, head.dropout in [0, 1)")
+
+
+class CtcHead(nn.Module):
+    """Log-probabilities of every label at every frame (Graves et al., 2006)."""
+
+    def __init__(self, width: int, labels: int, config: HeadConfig) -> None:
+        super().__init__()
+        self.dropout = nn.Dropout(config.dropout)
+        self.output = nn.Linear(width, labels)
+
+    def forward(self, frames: Tensor) -> Tensor:
+        """[batch, frames, width] -> [batch, frames, labels]."""
+        return self.output(self.dropout(frames)).float().log_softmax(dim=-1)
+
+
+class ClassifyHead(nn.Module):
+    """Pool the frames over time, then choose one label.
+
+    Attention pooling weighs frame t by softmax_t(v . tanh(W h_t)): additive attention with a
+    learned query (Bahdanau et al., 2015).
+    """
+
+    def __init__(self, width: int, labels: int, config: HeadConfig) -> None:
+        super().__init__()
+        self.attention = (
+            nn.Sequential(nn.Linear(width, width // 2), nn.Tanh(), nn.Linear(width // 2, 1))
+            if config.pooling == "attention"
+            else None
+        )
+        self.dropout = nn.Dropout(config.dropout)
+        self.output = nn.Linear(width, labels)
+
+    def forward(self, frames: Tensor, lengths: Tensor | None) -> Tensor:
+        """[batch, frames, width] -> [batch, 1, labels]; frames from `lengths` on are not seen."""
+        logits = frames.new_zeros(*frames.shape[:2], 1)
+        if self.attention is not None:
+            logits = self.attention(frames)
+        if lengths is not None:
+            time = torch.arange(frames.shape[1], device=frames.device)
+            logits = logits.masked_fill((time >= lengths[:, None]).unsqueeze(-1), -torch.inf)
+        pooled = (logits.float().softmax(dim=1) * frames).sum(dim=1, keepdim=True)
+        return self.output(self.dropout(pooled)).float().log_softmax(dim=-1)

@@ -1,0 +1,154 @@
+"""The acoustic model: waveform in, log-probabilities out, the same code for training and export."""
+
+import math
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from asr.training.encoders import Encoder, EncoderConfig, State, Stem
+from asr.training.heads import ClassifyHead, CtcHead, HeadConfig
+from features.augment import AugmentConfig, spec_augment
+from features.mfcc import Mfcc, MfccConfig
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelConfig:
+    """All settings that shape the network; the labels are known once the data is read."""
+
+    head: HeadConfig
+    mfcc: MfccConfig = field(default_factory=MfccConfig)
+    encoder: EncoderConfig = field(default_factory=EncoderConfig)
+
+
+class AcousticModel(nn.Module):
+    """Mfcc -> normalisation -> stem -> encoder -> head.
+
+    A stream starts in silence: the model pads zeros before the first sample so that encoder frame
+    t ends exactly with sample (t + 1) * hop_length, and it hears zeros after the last.
+    All lengths below are in samples unless they say frames.
+    """
+
+    def __init__(self, config: ModelConfig, labels: int) -> None:
+        super().__init__()
+        self.config = config
+        self.mfcc = Mfcc(config.mfcc)
+        self.register_buffer("mean", torch.zeros(config.mfcc.coefficients))
+        self.register_buffer("scale", torch.ones(config.mfcc.coefficients))
+        self.stem = Stem(config.mfcc.coefficients, config.encoder)
+        self.encoder = Encoder(config.encoder.stem_channels, config.encoder)
+        width = config.encoder.width
+        if config.head.kind == "ctc":
+            self.head = CtcHead(width, labels, config.head)
+        else:
+            self.head = ClassifyHead(width, labels, config.head)
+
+    @property
+    def streaming(self) -> bool:
+        """True if the encoder runs block by block."""
+        return self.config.encoder.block > 0
+
+    @property
+    def hop_length(self) -> int:
+        """Distance between two encoder frames."""
+        return self.config.mfcc.hop_length * self.config.encoder.subsample
+
+    @property
+    def block_length(self) -> int:
+        """Samples per step of a stream."""
+        return self.config.encoder.block * self.hop_length
+
+    @property
+    def look_ahead(self) -> int:
+        """Delay of a stream's output behind its input."""
+        return self.config.encoder.look_ahead * self.hop_length
+
+    @property
+    def context(self) -> int:
+        """Past samples that an encoder frame sees beyond its own hop."""
+        frames = self.stem.context - self.config.encoder.subsample
+        return (frames - 1) * self.config.mfcc.hop_length + self.config.mfcc.context_length
+
+    @property
+    def window_frames(self) -> int:
+        """Encoder frames that a streaming classifier pools over."""
+        seconds = self.config.head.window
+        return math.ceil(seconds * self.config.mfcc.sample_rate / self.hop_length)
+
+    def features(self, waveforms: Tensor) -> Tensor:
+        """[batch, samples] -> normalised features [batch, frames, coefficients]."""
+        with torch.autocast(waveforms.device.type, enabled=False):
+            return (self.mfcc(waveforms) - self.mean) * self.scale
+
+    def forward(
+        self, waveforms: Tensor, lengths: Tensor | None, augment: AugmentConfig | None = None
+    ) -> tuple[Tensor, Tensor | None]:
+        """Score a padded batch.
+
+        waveforms: [batch, samples] float32, zeros from `lengths` on; lengths: [batch] samples, or
+        None if nothing is padded. Returns log-probabilities [batch, frames, labels] (ctc) or
+        [batch, 1, labels] (classify) and the number of valid frames.
+        `augment` masks features for training.
+        """
+        frame_lengths = None if lengths is None else -(-lengths // self.hop_length)
+        if self.streaming:
+            return self._forward_blocks(waveforms, frame_lengths, augment)
+        padded = functional.pad(waveforms, (self.context, self.hop_length - 1))
+        frames = self.stem(self._features(padded, frame_lengths, augment))
+        hidden = self.encoder.whole(frames, frame_lengths)
+        if isinstance(self.head, CtcHead):
+            return self.head(hidden), frame_lengths
+        return self.head(hidden, frame_lengths), frame_lengths
+
+    def _forward_blocks(
+        self, waveforms: Tensor, frame_lengths: Tensor | None, augment: AugmentConfig | None
+    ) -> tuple[Tensor, Tensor | None]:
+        """The whole stream in one call: exactly the blocks that `step` would be given."""
+        batch, samples = waveforms.shape
+        count = -(-(samples + self.look_ahead) // self.block_length)
+        before = self.context + self.look_ahead
+        padded = functional.pad(waveforms, (before, count * self.block_length - samples))
+        frames = self.stem(self._features(padded, frame_lengths, augment))
+        hidden, _ = self.encoder.stream(frames, self.encoder.initial_state(batch, frames))
+        if isinstance(self.head, CtcHead):
+            first = self.config.encoder.look_ahead
+            return self.head(hidden)[:, first : first - (-samples // self.hop_length)], frame_lengths
+        return self.head(self._last_window(hidden, frame_lengths), None), frame_lengths
+
+    def _last_window(self, hidden: Tensor, frame_lengths: Tensor | None) -> Tensor:
+        """The frames that a streaming classifier pools over in the block that ends an utterance."""
+        block, look_ahead = self.config.encoder.block, self.config.encoder.look_ahead
+        padded = functional.pad(hidden, (0, 0, self.window_frames, 0))
+        if frame_lengths is None:
+            return padded[:, -self.window_frames :]
+        ends = -(-(frame_lengths + look_ahead) // block) * block
+        index = ends[:, None] + torch.arange(self.window_frames, device=hidden.device)
+        return padded.gather(1, index.unsqueeze(-1).expand(-1, -1, hidden.shape[-1]))
+
+    def _features(
+        self, padded: Tensor, frame_lengths: Tensor | None, augment: AugmentConfig | None
+    ) -> Tensor:
+        features = self.features(padded)
+        if augment is None or frame_lengths is None:
+            return features
+        return spec_augment(features, frame_lengths * self.config.encoder.subsample, augment)
+
+    def step(
+        self, pcm: Tensor, tail: Tensor, states: State, history: Tensor | None
+    ) -> tuple[Tensor, Tensor, State, Tensor | None]:
+        """One block of a stream, the function that export writes out.
+
+        pcm: [batch, block_length]; tail: [batch, context + look_ahead] samples before it; history:
+        [batch, window_frames - block, width], classifiers only. All states start as zeros.
+        Returns log-probabilities [batch, block or 1, labels] and the next states.
+        """
+        heard = torch.cat([tail, pcm], dim=1)
+        frames = self.stem(self.features(heard))
+        hidden, states = self.encoder.stream(frames, states)
+        tail = heard[:, self.block_length :]
+        if isinstance(self.head, CtcHead):
+            return self.head(hidden), tail, states, None
+        assert history is not None
+        window = torch.cat([history, hidden], dim=1)[:, -self.window_frames :]
+        return self.head(window, None), tail, states, window[:, self.config.encoder.block :]

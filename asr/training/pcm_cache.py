@@ -1,0 +1,120 @@
+"""Decoded audio on disk: each file is decoded once, then read through a memory map.
+
+16-bit samples of all files of one source, one after the other, and an index beside them. Memory
+stays bounded whatever the size of the set: the operating system keeps what fits.
+"""
+
+import hashlib
+import json
+import logging
+import os
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+from rich.progress import track
+
+from features.audio import AudioError, read_audio
+from features.errors import EarshotError
+
+logger = logging.getLogger(__name__)
+
+FULL_SCALE = 32_768.0
+CHUNK = 256  # files decoded ahead of the writer
+
+
+class CacheError(EarshotError, OSError):
+    """The cache folder cannot be written."""
+
+
+class PcmCache:
+    """Read access to the decoded samples of a list of files."""
+
+    def __init__(self, path: Path, offsets: Sequence[int]) -> None:
+        self.path = path
+        self.offsets = offsets
+        self._samples: np.ndarray | None = None
+
+    def length(self, number: int) -> int:
+        """Samples of file `number`; 0 if it could not be read."""
+        return self.offsets[number + 1] - self.offsets[number]
+
+    def read(self, number: int) -> np.ndarray:
+        """float32 (samples,) in [-1, 1] of file `number`."""
+        if self._samples is None:  # opened late, so that every loader process maps it by itself
+            self._samples = np.memmap(self.path, dtype=np.int16, mode="r")
+        part = self._samples[self.offsets[number] : self.offsets[number + 1]]
+        return part.astype(np.float32) / FULL_SCALE
+
+    def __getstate__(self) -> dict:
+        return self.__dict__ | {"_samples": None}
+
+    @classmethod
+    def build(cls, paths: list[Path], sample_rate: int, folder: Path, name: str) -> "PcmCache":
+        """Open the cache of these files, decoding them first if they changed. Raises CacheError."""
+        key = _key(paths, sample_rate)
+        pcm, index = folder / f"{name}-{key}.pcm", folder / f"{name}-{key}.json"
+        try:
+            if not index.exists():
+                folder.mkdir(parents=True, exist_ok=True)
+                _decode_all(paths, sample_rate, pcm, index, name)
+            return cls(pcm, json.loads(index.read_text()))
+        except OSError as error:
+            raise CacheError(
+                f"{folder}: cannot keep decoded audio here ({error.strerror}); free some space or "
+                "set data.cache to another folder"
+            ) from None
+
+
+def _key(paths: list[Path], sample_rate: int) -> str:
+    digest = hashlib.sha256(str(sample_rate).encode())
+    for path in paths:
+        try:
+            status = path.stat()
+            digest.update(f"{path.absolute()}:{status.st_size}:{status.st_mtime_ns}".encode())
+        except OSError:
+            digest.update(f"{path.absolute()}:missing".encode())
+    return digest.hexdigest()[:16]
+
+
+def _decode_all(paths: list[Path], sample_rate: int, pcm: Path, index: Path, name: str) -> None:
+    offsets, broken = [0], []
+    part = pcm.with_suffix(f".{os.getpid()}.part")
+    with part.open("wb") as file:
+        decoded = _decoded(paths, sample_rate)
+        for path, samples in track(decoded, f"decoding {name}", len(paths), transient=True):
+            if isinstance(samples, AudioError):
+                broken.append(str(samples))
+                samples = np.zeros(0, np.int16)
+            file.write(samples.tobytes())
+            offsets.append(offsets[-1] + len(samples))
+    for line in broken:
+        logger.warning("%s: left out", line)
+    if len(broken) == len(paths):
+        part.unlink()
+        raise AudioError(f"{name}: none of its {len(paths)} files can be read; first: {broken[:1]}")
+    part.replace(pcm)
+    index_part = part.with_suffix(".json")
+    index_part.write_text(json.dumps(offsets))
+    index_part.replace(index)
+
+
+def _decoded(
+    paths: list[Path], sample_rate: int
+) -> Iterator[tuple[Path, np.ndarray | AudioError]]:
+    """Decode in threads (the decoders release the interpreter lock), a bounded number ahead."""
+    decode = partial(_decode, sample_rate=sample_rate)
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        for start in range(0, len(paths), CHUNK):
+            chunk = paths[start : start + CHUNK]
+            yield from zip(chunk, pool.map(decode, chunk), strict=True)
+
+
+def _decode(path: Path, sample_rate: int) -> np.ndarray | AudioError:
+    try:
+        waveform = read_audio(path, sample_rate)
+    except AudioError as error:
+        return error
+    return np.round(np.clip(waveform, -1.0, 1.0) * (FULL_SCALE - 1)).astype(np.int16)

@@ -1,0 +1,382 @@
+"""The training loop: straight down, resumable, the same result however it is interrupted."""
+
+import json
+import logging
+import math
+import os
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from rich.progress import BarColumn, MofNCompleteColumn, Progress as Bar, TextColumn
+from rich.progress import TimeRemainingColumn
+from torch import Tensor, distributed, nn
+from torch.nn import functional
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+
+from asr.training.checkpoint import (
+    BEST,
+    LAST,
+    CheckpointError,
+    Progress,
+    load_checkpoint,
+    save_checkpoint,
+)
+from asr.training.config import Config, OptimisationConfig, read_config
+from asr.training.data import (
+    Batch,
+    Batches,
+    Corpus,
+    Labels,
+    load_corpus,
+    loader,
+    plan_epoch,
+    plan_validation,
+)
+from asr.training.model import AcousticModel
+from asr.training.plots import plot_curves
+from features.augment import AugmentConfig, Augmenter
+from features.errors import EarshotError
+
+logger = logging.getLogger(__name__)
+
+STATISTICS_BATCHES = 40
+
+
+class TrainingError(EarshotError, RuntimeError):
+    """A training that cannot start or go on."""
+
+
+@dataclass
+class Run:
+    """Everything that changes while a model trains."""
+
+    config: Config
+    corpus: Corpus
+    model: AcousticModel
+    averaged: AveragedModel
+    optimiser: torch.optim.Optimizer
+    progress: Progress
+    history: list[dict[str, Any]]
+    device: torch.device
+    rank: int = 0
+    world: int = 1
+
+    @property
+    def metric(self) -> str:
+        """The validation figure that decides which weights are best; lower is better."""
+        return "cer" if self.corpus.labels.task == "ctc" else "error"
+
+
+def train(config_path: Path, overrides: list[str], resume: bool) -> None:
+    """Train by a configuration; `<out>/<name>/best.pt` is the result. Raises EarshotError."""
+    config = read_config(config_path, overrides)
+    last = config.run / LAST
+    if last.exists() and not resume:
+        raise TrainingError(
+            f"{config.run}: holds a training already; continue it with --resume, or give this one "
+            "another name (name=...)"
+        )
+    config.run.mkdir(parents=True, exist_ok=True)
+    with _processes() as (device, rank, world):
+        run = _start(config, device, rank, world)
+        if resume and last.exists():
+            _restore(run, load_checkpoint(last))
+        _loop(run)
+
+
+@contextmanager
+def _processes() -> Iterator[tuple[torch.device, int, int]]:
+    """Join the other processes if `torchrun` started this one; yield device, rank and count."""
+    cuda = torch.cuda.is_available()
+    if "RANK" not in os.environ:
+        yield torch.device("cuda" if cuda else "cpu"), 0, 1
+        return
+    distributed.init_process_group("nccl" if cuda else "gloo")
+    device = torch.device("cuda", int(os.environ["LOCAL_RANK"])) if cuda else torch.device("cpu")
+    try:
+        yield device, distributed.get_rank(), distributed.get_world_size()
+    finally:
+        distributed.destroy_process_group()
+
+
+def _start(config: Config, device: torch.device, rank: int, world: int) -> Run:
+    """Build everything as it is before the first step, the same in every process."""
+    options = config.optimisation
+    corpus = load_corpus(config)
+    torch.manual_seed(options.seed)
+    model = AcousticModel(config.model, len(corpus.labels.names))
+    _fit_normalisation(model, config, corpus)
+    model.to(device)
+    optimiser = torch.optim.AdamW(
+        model.parameters(), lr=options.learning_rate, weight_decay=options.weight_decay
+    )
+    averaged = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(options.ema))
+    run = Run(config, corpus, model, averaged, optimiser, Progress(), [], device, rank, world)
+    if rank == 0:
+        parameters = sum(p.numel() for p in model.parameters())
+        print(
+            f"{config.name}: {len(corpus.train)} recordings to train on, {len(corpus.validation)} "
+            f"of other speakers to validate, {len(corpus.labels.names)} labels, "
+            f"{parameters / 1e6:.2f} M parameters, on {device}"
+        )
+    return run
+
+
+@torch.no_grad()
+def _fit_normalisation(model: AcousticModel, config: Config, corpus: Corpus) -> None:
+    """Mean and scale of every coefficient over augmented recordings of the first epoch."""
+    batches = _batches(config, corpus, 0)
+    features = []
+    for index in range(min(STATISTICS_BATCHES, len(batches))):
+        batch = batches[index]
+        hop_length = config.model.mfcc.hop_length
+        for row, frames in zip(
+            model.mfcc(batch.waveforms), batch.waveform_lengths // hop_length, strict=True
+        ):
+            features.append(row[: int(frames)])
+    every = torch.cat(features)
+    model.mean.copy_(every.mean(dim=0))
+    model.scale.copy_(1.0 / every.std(dim=0).clamp(min=1e-3))
+
+
+def _batches(config: Config, corpus: Corpus, epoch: int, rank: int = 0, world: int = 1) -> Batches:
+    augmenter = Augmenter(config.augment, corpus.noises, config.model.mfcc.sample_rate)
+    plan = [batch for batch in plan_epoch(config, corpus, epoch) if len(batch) >= world]
+    return Batches(plan, corpus.noises, augmenter, rank, world)
+
+
+def _loop(run: Run) -> None:
+    options, progress = run.config.optimisation, run.progress
+    network: nn.Module = run.model
+    if run.world > 1:
+        network = nn.parallel.DistributedDataParallel(run.model)
+    with _bar(run) as advance:
+        while progress.epoch < options.epochs and progress.stale < options.patience:
+            batches = _batches(run.config, run.corpus, progress.epoch, run.rank, run.world)
+            losses: list[Tensor] = []
+            started = time.monotonic()
+            for batch in loader(batches, options.workers, progress.batch):
+                done = (progress.epoch + progress.batch / len(batches)) / options.epochs
+                losses.append(_step(run, network, batch, done))
+                progress.step += 1
+                progress.batch += 1
+                advance(progress.epoch, progress.batch, len(batches))
+                if progress.step % options.evaluate_every == 0:
+                    progress.seconds += time.monotonic() - started
+                    _evaluate_and_save(run, losses)
+                    losses, started = [], time.monotonic()
+            progress.seconds += time.monotonic() - started
+            progress.epoch, progress.batch = progress.epoch + 1, 0
+            if losses and progress.epoch == options.epochs:
+                _evaluate_and_save(run, losses)
+
+
+def _step(run: Run, network: nn.Module, batch: Batch, done: float) -> Tensor:
+    """One update; `done` is the share of the training behind it. Returns the loss, detached."""
+    options = run.config.optimisation
+    # Seeded by the step, so that a resumed run drops and masks what an uninterrupted one does.
+    torch.manual_seed(options.seed + 7919 * run.progress.step + run.rank)
+    rate = options.learning_rate * learning_rate_factor(done, options.warmup)
+    for group in run.optimiser.param_groups:
+        group["lr"] = rate
+    loss = batch_loss(network, batch.to(run.device), run.config, augment=run.config.augment)
+    if not math.isfinite(loss.item()):
+        raise TrainingError(
+            f"the loss is {loss.item()} at step {run.progress.step}; continue with --resume and a "
+            "smaller optimisation.learning_rate or clip"
+        )
+    run.optimiser.zero_grad(set_to_none=True)
+    (loss * run.world).backward()  # processes average their gradients; the loss is a sum's share
+    nn.utils.clip_grad_norm_(run.model.parameters(), options.clip)
+    run.optimiser.step()
+    run.averaged.update_parameters(run.model)
+    return loss.detach()
+
+
+def learning_rate_factor(done: float, warmup: float) -> float:
+    """Linear rise over the share `warmup` of the training, then a cosine down to zero."""
+    if done < warmup:
+        return (done + 1e-3) / (warmup + 1e-3)
+    return 0.5 * (1.0 + math.cos(math.pi * (done - warmup) / (1.0 - warmup + 1e-9)))
+
+
+def batch_loss(
+    network: nn.Module, batch: Batch, config: Config, augment: AugmentConfig | None = None
+) -> Tensor:
+    """Loss summed over this process's part of a batch, divided by the targets of the whole."""
+    options = config.optimisation
+    with _precision(options, batch.waveforms.device):
+        log_probs, frame_lengths = network(batch.waveforms, batch.waveform_lengths, augment)
+    if config.model.head.kind == "classify":
+        smoothing = options.label_smoothing if augment else 0.0
+        total = functional.cross_entropy(
+            log_probs.squeeze(1), batch.targets, reduction="sum", label_smoothing=smoothing
+        )
+    else:
+        total = functional.ctc_loss(
+            log_probs.transpose(0, 1),
+            batch.targets,
+            frame_lengths,
+            batch.target_lengths,
+            reduction="sum",
+            zero_infinity=True,
+        )
+    return total / batch.weight
+
+
+def _precision(options: OptimisationConfig, device: torch.device) -> torch.autocast:
+    return torch.autocast(device.type, torch.bfloat16, enabled=options.precision == "bf16")
+
+
+def _evaluate_and_save(run: Run, losses: list[Tensor]) -> None:
+    """Rank 0 validates the averaged weights and writes checkpoints, metrics and curves."""
+    if run.rank == 0:
+        entry = _entry(run, torch.stack(losses).mean().item())
+        run.history.append(entry)
+        improved = entry[run.metric] < run.progress.best
+        run.progress.best = min(run.progress.best, entry[run.metric])
+        run.progress.stale = 0 if improved else run.progress.stale + 1
+        _write(run, entry, improved)
+    if run.world > 1:
+        shared = [run.progress.best, run.progress.stale]
+        distributed.broadcast_object_list(shared)
+        run.progress.best, run.progress.stale = shared
+
+
+def _entry(run: Run, train_loss: float) -> dict[str, Any]:
+    figures = validate(run.averaged.module, run.config, run.corpus, run.device)
+    return {
+        "step": run.progress.step,
+        "epoch": run.progress.epoch,
+        "learning_rate": run.optimiser.param_groups[0]["lr"],
+        "train_loss": train_loss * run.world,
+        "seconds": round(run.progress.seconds, 1),
+        **figures,
+    }
+
+
+def _write(run: Run, entry: dict[str, Any], improved: bool) -> None:
+    folder, labels = run.config.run, run.corpus.labels.names
+    best = (run.config, labels, run.averaged.module, run.progress, entry)
+    if improved:
+        save_checkpoint(folder / BEST, *best)
+    save_checkpoint(
+        folder / LAST,
+        *best,
+        model=run.model.state_dict(),
+        optimiser=run.optimiser.state_dict(),
+        averages=int(run.averaged.n_averaged),
+        history=json.dumps(run.history),
+    )
+    try:
+        lines = "".join(json.dumps(line) + "\n" for line in run.history)
+        (folder / "metrics.jsonl").write_text(lines)
+        plot_curves(run.history, run.metric, folder / "curves.png")
+    except OSError as error:
+        raise CheckpointError(
+            f"{folder}: cannot write metrics ({error.strerror}); free some space and --resume"
+        ) from None
+    shown = {k: f"{v:.4g}" if isinstance(v, float) else v for k, v in entry.items()}
+    print("  ".join(f"{k} {v}" for k, v in shown.items()), flush=True)
+
+
+def _restore(run: Run, content: dict[str, Any]) -> None:
+    """Put a run back to where its last checkpoint was written."""
+    if tuple(content["labels"]) != run.corpus.labels.names:
+        raise TrainingError(
+            f"{run.config.run}: its checkpoint has other labels than the data gives now; restore "
+            "the data, or start a new run under another name"
+        )
+    run.model.load_state_dict(content["model"])
+    run.averaged.module.load_state_dict(content["averaged"])
+    run.averaged.n_averaged.fill_(content["averages"])
+    run.optimiser.load_state_dict(content["optimiser"])
+    run.progress = Progress(**content["progress"])
+    run.history = json.loads(content["history"])
+
+
+@torch.no_grad()
+def validate(
+    model: nn.Module, config: Config, corpus: Corpus, device: torch.device
+) -> dict[str, float]:
+    """Loss per target and, for classify, the error (share of wrong labels, and its mean over the
+    labels); for ctc, the character error rate, overall and per source."""
+    model.eval()
+    plan = plan_validation(config, corpus)
+    batches = Batches(plan, corpus.validation_noises, None)
+    total, weight = 0.0, 0
+    guesses: list[list[int]] = []
+    for batch in loader(batches, workers=0):
+        batch = batch.to(device)
+        total += batch_loss(model, batch, config).item() * batch.weight
+        weight += batch.weight
+        with _precision(config.optimisation, device):
+            log_probs, lengths = model(batch.waveforms, batch.waveform_lengths)
+        guesses += best_paths(log_probs, lengths, corpus.labels)
+    model.train()
+    items = [item for batch in plan for item in batch]
+    figures = {"validation_loss": total / max(1, weight)}
+    if corpus.labels.task == "classify":
+        truths = [item.targets[0] for item in items]
+        return figures | _errors(truths, [guess[0] for guess in guesses])
+    sources = [config.data.sources[item.example.recording.source].name for item in items]
+    truths = [item.example.recording.text for item in items]
+    return figures | _character_errors(truths, guesses, sources, corpus.labels)
+
+
+def best_paths(log_probs: Tensor, lengths: Tensor | None, labels: Labels) -> list[list[int]]:
+    """The most likely label numbers of each row, repeats and blanks taken out for ctc."""
+    best = log_probs.argmax(dim=-1).cpu()
+    if labels.task == "classify" or lengths is None:
+        return best.tolist()
+    rows = zip(best, lengths.cpu(), strict=True)
+    return [[n for n in row[:k].unique_consecutive().tolist() if n] for row, k in rows]
+
+
+def _errors(truths: list[int], guesses: list[int]) -> dict[str, float]:
+    right: dict[int, list[bool]] = {}
+    for truth, guess in zip(truths, guesses, strict=True):
+        right.setdefault(truth, []).append(truth == guess)
+    per_label = [sum(marks) / len(marks) for marks in right.values()]
+    overall = sum(map(sum, right.values())) / max(1, len(truths))
+    return {"error": 1.0 - overall, "macro_error": 1.0 - sum(per_label) / max(1, len(per_label))}
+
+
+def _character_errors(
+    truths: list[str], guesses: list[list[int]], sources: list[str], labels: Labels
+) -> dict[str, float]:
+    import jiwer
+
+    texts = [labels.decode(guess) for guess in guesses]
+    figures = {"cer": float(jiwer.cer(truths, texts)), "wer": float(jiwer.wer(truths, texts))}
+    for name in dict.fromkeys(sources):
+        chosen = [k for k, source in enumerate(sources) if source == name]
+        said, heard = [truths[k] for k in chosen], [texts[k] for k in chosen]
+        figures[f"cer {name}"] = float(jiwer.cer(said, heard))
+    return figures
+
+
+@contextmanager
+def _bar(run: Run) -> Iterator[Any]:
+    """A progress bar over the epoch, drawn by the first process only, and only on a terminal."""
+    columns = (
+        TextColumn("epoch {task.fields[epoch]}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn(f"best {run.metric} " + "{task.fields[best]:.4f}"),
+        TimeRemainingColumn(),
+    )
+    with Bar(*columns, disable=run.rank != 0, transient=True) as bar:
+        task = bar.add_task("", epoch=0, best=math.inf)
+
+        def advance(epoch: int, batch: int, count: int) -> None:
+            bar.update(
+                task, completed=batch, total=count, epoch=epoch + 1, best=run.progress.best
+            )
+
+        yield advance

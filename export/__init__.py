@@ -1,0 +1,1 @@
+"""Checkpoint to one ONNX file: graph, model card, parity check."""

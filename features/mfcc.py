@@ -1,0 +1,139 @@
+"""MFCC features as a torch module: training uses it, export writes it into the model file.
+
+Every frame depends on its own 25 ms of samples and on nothing else: no centre padding, no clamp
+against the loudest frame of the clip. That is what lets the same numbers come out of a stream.
+"""
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from features.errors import EarshotError
+from features.torchaudio_import import import_torchaudio
+
+DELTA_REACH = 2  # frames to either side that one delta order looks at
+
+
+class MfccConfigError(EarshotError, ValueError):
+    """A feature setting that cannot work."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class MfccConfig:
+    """Settings of the front end. Lengths in samples, frequencies in Hz, `floor` in power.
+
+    `floor` bounds the mel power from below; 1e-7 is about what the rounding noise of 16-bit PCM
+    gives, so digital silence looks like the quietest real recording.
+    `deltas` is the number of delta orders appended (0, 1 or 2).
+    """
+
+    sample_rate: int = 16_000
+    window_length: int = 400
+    hop_length: int = 160
+    n_fft: int = 512
+    n_mels: int = 40
+    n_mfcc: int = 40
+    f_min: float = 20.0
+    f_max: float = 7_600.0
+    floor: float = 1e-7
+    deltas: int = 0
+
+    def __post_init__(self) -> None:
+        if not 0 < self.hop_length <= self.window_length <= self.n_fft:
+            raise MfccConfigError(
+                f"mfcc: need 0 < hop_length <= window_length <= n_fft, "
+                f"got {self.hop_length}, {self.window_length}, {self.n_fft}"
+            )
+        if not 0 <= self.f_min < self.f_max <= self.sample_rate / 2:
+            raise MfccConfigError(
+                f"mfcc: need 0 <= f_min < f_max <= {self.sample_rate / 2:g} Hz (half the sample "
+                f"rate), got {self.f_min:g} and {self.f_max:g}"
+            )
+        if not 0 < self.n_mfcc <= self.n_mels:
+            raise MfccConfigError(f"mfcc: n_mfcc {self.n_mfcc} must be in 1..n_mels {self.n_mels}")
+        if self.floor <= 0:
+            raise MfccConfigError(f"mfcc: floor {self.floor} must be above zero")
+        if self.deltas not in (0, 1, 2):
+            raise MfccConfigError(f"mfcc: deltas {self.deltas} must be 0, 1 or 2")
+
+    @property
+    def coefficients(self) -> int:
+        """Numbers per frame, deltas included."""
+        return self.n_mfcc * (1 + self.deltas)
+
+    @property
+    def context_length(self) -> int:
+        """Samples that the first frame needs (its window, and its neighbours' for deltas)."""
+        return self.window_length + 2 * DELTA_REACH * self.deltas * self.hop_length
+
+    def frames(self, samples: int) -> int:
+        """Number of frames that `samples` give."""
+        return max(0, 1 + (samples - self.context_length) // self.hop_length)
+
+
+class Mfcc(nn.Module):
+    """Waveforms to mel-frequency cepstral coefficients (Davis & Mermelstein, 1980).
+
+    frame -> Hann window -> |DFT|^2 -> mel filters -> 10 log10 -> orthonormal DCT-II [-> deltas].
+    The windowed DFT is one strided convolution, which exports to ONNX as it stands.
+    """
+
+    def __init__(self, config: MfccConfig) -> None:
+        super().__init__()
+        self.config = config
+        constants = import_torchaudio().functional
+        self.register_buffer("dft", _windowed_dft(config), persistent=False)
+        mel = constants.melscale_fbanks(
+            n_freqs=config.n_fft // 2 + 1,
+            f_min=config.f_min,
+            f_max=config.f_max,
+            n_mels=config.n_mels,
+            sample_rate=config.sample_rate,
+        )
+        self.register_buffer("mel", mel, persistent=False)
+        dct = constants.create_dct(config.n_mfcc, config.n_mels, norm="ortho")
+        self.register_buffer("dct", dct, persistent=False)
+        reach = torch.arange(-DELTA_REACH, DELTA_REACH + 1, dtype=torch.float32)
+        self.register_buffer("delta", reach / reach.square().sum(), persistent=False)
+
+    def forward(self, waveforms: Tensor) -> Tensor:
+        """[batch, samples] in [-1, 1] -> [batch, frames, coefficients].
+
+        `frames` is `config.frames(samples)`; a waveform shorter than one window gives no frame.
+        """
+        if waveforms.shape[-1] < self.config.context_length:
+            return waveforms.new_zeros(waveforms.shape[0], 0, self.config.coefficients)
+        spectrum = functional.conv1d(
+            waveforms.unsqueeze(1), self.dft, stride=self.config.hop_length
+        )
+        real, imaginary = spectrum.chunk(2, dim=1)
+        power = (real.square() + imaginary.square()).transpose(1, 2)
+        decibels = 10.0 * torch.log10((power @ self.mel).clamp(min=self.config.floor))
+        return self._append_deltas(decibels @ self.dct)
+
+    def _append_deltas(self, static: Tensor) -> Tensor:
+        orders = [static]
+        for _ in range(self.config.deltas):
+            orders.append(self._regression(orders[-1]))
+        reach = [DELTA_REACH * (self.config.deltas - order) for order in range(len(orders))]
+        trimmed = [x[:, r : x.shape[1] - r] for x, r in zip(orders, reach, strict=True)]
+        return trimmed[0] if len(trimmed) == 1 else torch.cat(trimmed, dim=-1)
+
+    def _regression(self, frames: Tensor) -> Tensor:
+        """Slope over 2 * DELTA_REACH + 1 frames (Furui, 1986); that many fewer frames come out."""
+        length = frames.shape[1] - 2 * DELTA_REACH
+        shifted = [w * frames[:, k : k + length] for k, w in enumerate(self.delta)]
+        return torch.stack(shifted).sum(dim=0)
+
+
+def _windowed_dft(config: MfccConfig) -> Tensor:
+    """Real and imaginary parts of the windowed DFT as convolution kernels [2 * bins, 1, window]."""
+    samples = torch.arange(config.window_length, dtype=torch.float64)
+    bins = torch.arange(config.n_fft // 2 + 1, dtype=torch.float64)
+    angle = 2.0 * math.pi * bins[:, None] * samples / config.n_fft
+    window = torch.hann_window(config.window_length, dtype=torch.float64)
+    kernels = torch.cat([torch.cos(angle), -torch.sin(angle)]) * window
+    return kernels.unsqueeze(1).float()
