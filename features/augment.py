@@ -137,9 +137,9 @@ class Augmenter:
 
 def change_speed(waveform: np.ndarray, factor: float) -> np.ndarray:
     """Play (samples,) `factor` times as fast: about samples / factor remain, at least one."""
-    return (
-        soxr.resample(waveform, factor, 1.0, quality="QQ") if len(waveform) > factor else waveform
-    )
+    # soxr's "QQ" would leave images only 12 dB under a tone at 6 kHz to save 0.1 ms a second.
+    changed = soxr.resample(waveform, factor, 1.0, quality="MQ")
+    return changed if len(changed) else waveform[:1]
 
 
 def shift(waveform: np.ndarray, offset: int) -> np.ndarray:
