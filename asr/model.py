@@ -88,7 +88,7 @@ class Model:
         try:
             arrays: Any = self._session.run(self._outputs, {PCM: pcm, **state})
         except (*UNREADABLE, ValueError, RuntimeError) as error:
-            raise ModelError(f"{self.path}: the step failed ({_first_line(error)})") from None
+            raise ModelError(f"{self.path}: the step failed ({_reason(error)})") from None
         return arrays[0], dict(zip(self._states, arrays[1:], strict=True))
 
     def log_probs(self, audio: np.ndarray) -> np.ndarray:
@@ -143,13 +143,14 @@ def _open(path: Path) -> ort.InferenceSession:
         return ort.InferenceSession(path, options, providers=["CPUExecutionProvider"])
     except UNREADABLE as error:
         raise ModelError(
-            f"{path}: cannot be opened as an ONNX model ({_first_line(error)}); "
+            f"{path}: cannot be opened as an ONNX model ({_reason(error)}); "
             "name a file that 'asr export' wrote"
         ) from None
 
 
-def _first_line(error: Exception) -> str:
-    return str(error).strip().partition("\n")[0]
+def _reason(error: Exception) -> str:
+    """Return what an onnxruntime error says, without its codes, as one line."""
+    return str(error).strip().partition("\n")[0].split(" : ")[-1].rpartition("failed:")[2]
 
 
 def _mismatches(session: ort.InferenceSession, card: ModelCard) -> Iterator[str]:

@@ -14,7 +14,7 @@ import numpy as np
 from asr.decode import Event
 from asr.decode.ctc import GreedyDecoder
 from asr.decode.keywords import KeywordTrigger
-from asr.model import Model
+from asr.model import Model, ModelError
 from features.errors import EarshotError
 
 WHOLE_SECONDS = 60.0  # the longest utterance that a whole-utterance ctc model is given
@@ -228,6 +228,16 @@ class Stream:
                 events += self._decoder.push(scores.log_probs)
                 self.posteriors = posteriors
         return events
+
+
+def live_stream(model: Model) -> Stream:
+    """Return a stream for sound that does not end. Raises ModelError if the model needs an end."""
+    if model.card.task == "ctc" and not model.card.streaming:
+        raise ModelError(
+            f"{model.path}: this model needs whole utterances and cannot listen live; "
+            "use 'asr transcribe' on a file, or a streaming model"
+        )
+    return Stream(model)
 
 
 def checked(samples: np.ndarray) -> np.ndarray:

@@ -1,0 +1,207 @@
+"""The microphone: what PortAudio delivers, as blocks of float32 mono at the model's rate.
+
+sounddevice is imported only when a microphone is wanted: files need neither it nor PortAudio.
+"""
+
+import queue
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from types import ModuleType
+from typing import Any, Self
+
+import numpy as np
+
+from features.errors import EarshotError
+
+BLOCK_SECONDS = 0.02
+DEVICE_LATENCY = 0.04  # asked of PortAudio; below this sound servers begin to drop samples
+QUEUE_SECONDS = 5.0  # what may wait for a busy consumer before sound is dropped
+SILENT_SECONDS = 2.0  # a device that delivers nothing for so long is gone
+POLL_SECONDS = 0.2
+NO_MICROPHONE = "no microphone found; plug one in, or allow this program to use it, and try again"
+
+
+class MicrophoneError(EarshotError, OSError):
+    """There is no microphone to hear with, or it went away."""
+
+
+@dataclass(frozen=True)
+class InputDevice:
+    """A device that sound can be recorded from; `sample_rate` in Hz is its own."""
+
+    index: int
+    name: str
+    host_api: str
+    channels: int
+    sample_rate: int
+    default: bool
+
+
+def input_devices() -> list[InputDevice]:
+    """Return the devices that can record. Raises MicrophoneError if PortAudio is missing."""
+    sounddevice = _sounddevice()
+    apis = sounddevice.query_hostapis()
+    default = sounddevice.default.device[0]
+    return [
+        InputDevice(
+            index=device["index"],
+            name=device["name"],
+            host_api=apis[device["hostapi"]]["name"],
+            channels=device["max_input_channels"],
+            sample_rate=round(device["default_samplerate"]),
+            default=device["index"] == default,
+        )
+        for device in sounddevice.query_devices()
+        if device["max_input_channels"] > 0
+    ]
+
+
+def find_device(wanted: str | None) -> InputDevice:
+    """Return the default device, or the one with this index, name or part of a name.
+
+    Raises MicrophoneError if there is none, or if several fit.
+    """
+    devices = input_devices()
+    if not devices:
+        raise MicrophoneError(NO_MICROPHONE)
+    if wanted is None:
+        fitting = [device for device in devices if device.default] or devices[:1]
+    else:
+        fitting = [device for device in devices if wanted in (str(device.index), device.name)]
+        fitting = fitting or [d for d in devices if wanted.lower() in d.name.lower()]
+    if len(fitting) != 1:
+        problem = "several input devices fit" if fitting else "there is no input device"
+        names = ", ".join(f"{device.index} '{device.name}'" for device in fitting or devices)
+        raise MicrophoneError(f"{problem} '{wanted}'; choose one of: {names}")
+    return fitting[0]
+
+
+class Microphone:
+    """An open input device; iterate over it for blocks of float32 (n,) at `sample_rate`.
+
+    with Microphone(16000) as microphone:
+        for block in microphone:
+            ...
+
+    device: index, name or part of a name; None is the system's default.
+    overruns: how often sound was lost because the consumer or the system was too slow.
+    Raises MicrophoneError if the device cannot be opened or stops delivering.
+    """
+
+    def __init__(self, sample_rate: int, device: str | None = None) -> None:
+        self.sample_rate = sample_rate
+        self.device = find_device(device)
+        self.name = self.device.name
+        self.overruns = 0
+        self._heard_at = time.monotonic()
+        # Blocks wait here with the time of their arrival.
+        limit = round(QUEUE_SECONDS / BLOCK_SECONDS)
+        self._blocks: queue.Queue[tuple[float, np.ndarray]] = queue.Queue(limit)
+        self._stream = self._open()
+        self._device_rate = round(self._stream.samplerate)
+
+    def __enter__(self) -> Self:
+        self._start(self._stream)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stream.abort(ignore_errors=True)
+        self._stream.close(ignore_errors=True)
+
+    def __iter__(self) -> Iterator[np.ndarray]:
+        resample = _resampler(self._device_rate, self.sample_rate)
+        while True:
+            self._heard_at, block = self._next_block()
+            samples = resample(block.mean(axis=1) if block.shape[1] > 1 else block[:, 0])
+            if len(samples):
+                yield samples
+
+    @property
+    def delay(self) -> float:
+        """Seconds since the end of the newest block was in the air, as PortAudio reckons it."""
+        return time.monotonic() - self._heard_at + self._stream.latency
+
+    def _next_block(self) -> tuple[float, np.ndarray]:
+        deadline = time.monotonic() + SILENT_SECONDS
+        while time.monotonic() < deadline:
+            try:
+                return self._blocks.get(timeout=POLL_SECONDS)
+            except queue.Empty:
+                if not self._stream.active:
+                    break
+        raise MicrophoneError(
+            f"'{self.name}' stopped delivering sound; plug it in again or choose another "
+            "device ('asr devices' lists them)"
+        )
+
+    def _hear(self, block: np.ndarray, frames: int, time_info: Any, status: Any) -> None:
+        """Copy and enqueue, nothing else: this runs in PortAudio's thread."""
+        del frames, time_info
+        self.overruns += bool(status.input_overflow)
+        try:
+            self._blocks.put_nowait((time.monotonic(), block.copy()))
+        except queue.Full:
+            self.overruns += 1
+
+    def _open(self) -> Any:
+        """Open at the model's rate in mono, or else as the device likes it."""
+        sounddevice, device = _sounddevice(), self.device
+        formats = [
+            (self.sample_rate, 1),
+            (device.sample_rate, 1),
+            (device.sample_rate, device.channels),
+        ]
+        problem: Exception | None = None
+        for rate, channels in formats:
+            try:
+                return sounddevice.InputStream(
+                    device=device.index,
+                    samplerate=rate,
+                    channels=channels,
+                    blocksize=round(rate * BLOCK_SECONDS),
+                    latency=DEVICE_LATENCY,
+                    dtype="float32",
+                    callback=self._hear,
+                )
+            except sounddevice.PortAudioError as error:
+                problem = error
+        raise self._cannot_open(problem)
+
+    def _start(self, stream: Any) -> None:
+        try:
+            stream.start()
+        except _sounddevice().PortAudioError as error:
+            stream.close(ignore_errors=True)
+            raise self._cannot_open(error) from None
+
+    def _cannot_open(self, problem: Exception | None) -> MicrophoneError:
+        reason = str(problem).splitlines()[0]
+        return MicrophoneError(
+            f"'{self.name}' cannot be opened ({reason}); close other programs that record, "
+            "or choose another device ('asr devices' lists them)"
+        )
+
+
+def _resampler(source_rate: int, sample_rate: int) -> Any:
+    """Return a function that resamples a stream of blocks, float32 (n,)."""
+    if source_rate == sample_rate:
+        return np.ascontiguousarray
+    import soxr
+
+    return soxr.ResampleStream(source_rate, sample_rate, 1, dtype="float32").resample_chunk
+
+
+def _sounddevice() -> ModuleType:
+    try:
+        import sounddevice
+    except ModuleNotFoundError:
+        raise MicrophoneError(
+            'the microphone needs the sounddevice package: pip install "earshot[mic]"'
+        ) from None
+    except OSError:  # sounddevice is there, the library it wraps is not
+        raise MicrophoneError(
+            "the microphone needs the PortAudio library: "
+            "apt install libportaudio2, or brew install portaudio"
+        ) from None
+    return sounddevice
