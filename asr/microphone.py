@@ -17,6 +17,7 @@ from features.errors import EarshotError
 BLOCK_SECONDS = 0.02
 DEVICE_LATENCY = 0.04  # asked of PortAudio; below this sound servers begin to drop samples
 QUEUE_SECONDS = 5.0  # what may wait for a busy consumer before sound is dropped
+START_SECONDS = 10.0  # sound servers and wireless headsets take their time to begin
 SILENT_SECONDS = 2.0  # a device that delivers nothing for so long is gone
 POLL_SECONDS = 0.2
 NO_MICROPHONE = "no microphone found; plug one in, or allow this program to use it, and try again"
@@ -102,7 +103,16 @@ class Microphone:
         self._device_rate = round(self._stream.samplerate)
 
     def __enter__(self) -> Self:
-        self._start(self._stream)
+        """Start the device and wait until sound arrives."""
+        try:
+            self._stream.start()
+            self._first = self._next_block(START_SECONDS)
+        except _sounddevice().PortAudioError as error:
+            self.__exit__()
+            raise self._cannot_open(error) from None
+        except BaseException:
+            self.__exit__()
+            raise
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -111,19 +121,20 @@ class Microphone:
 
     def __iter__(self) -> Iterator[np.ndarray]:
         resample = _resampler(self._device_rate, self.sample_rate)
+        self._heard_at, block = self._first
         while True:
-            self._heard_at, block = self._next_block()
             samples = resample(block.mean(axis=1) if block.shape[1] > 1 else block[:, 0])
             if len(samples):
                 yield samples
+            self._heard_at, block = self._next_block(SILENT_SECONDS)
 
     @property
     def delay(self) -> float:
         """Seconds since the end of the newest block was in the air, as PortAudio reckons it."""
         return time.monotonic() - self._heard_at + self._stream.latency
 
-    def _next_block(self) -> tuple[float, np.ndarray]:
-        deadline = time.monotonic() + SILENT_SECONDS
+    def _next_block(self, patience: float) -> tuple[float, np.ndarray]:
+        deadline = time.monotonic() + patience
         while time.monotonic() < deadline:
             try:
                 return self._blocks.get(timeout=POLL_SECONDS)
@@ -131,7 +142,7 @@ class Microphone:
                 if not self._stream.active:
                     break
         raise MicrophoneError(
-            f"'{self.name}' stopped delivering sound; plug it in again or choose another "
+            f"'{self.name}' delivers no sound; plug it in again or choose another "
             "device ('asr devices' lists them)"
         )
 
@@ -167,13 +178,6 @@ class Microphone:
             except sounddevice.PortAudioError as error:
                 problem = error
         raise self._cannot_open(problem)
-
-    def _start(self, stream: Any) -> None:
-        try:
-            stream.start()
-        except _sounddevice().PortAudioError as error:
-            stream.close(ignore_errors=True)
-            raise self._cannot_open(error) from None
 
     def _cannot_open(self, problem: Exception | None) -> MicrophoneError:
         reason = str(problem).splitlines()[0]

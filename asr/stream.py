@@ -66,9 +66,11 @@ class BlockScorer:
         self._model = model
         self._framewise = card.task == "ctc"
         self._hop_length = card.hop_length
+        self._look_ahead = card.look_ahead
         self._block = np.zeros((1, card.block_length), np.float32)
         self._filled = 0
         self._samples = 0
+        self._stepped = 0
         self._state = model.initial_state()
         # Frames of real audio so far; below zero while the look-ahead fills.
         self._frames = -(card.look_ahead // card.hop_length)
@@ -85,13 +87,15 @@ class BlockScorer:
 
     def finish(self) -> Iterator[Scores]:
         wanted = math.ceil(self._samples / self._hop_length)
-        while self._filled or (self._framewise and wanted > 0 and self._frames < wanted):
+        end = self._samples + self._look_ahead if self._samples else 0
+        while self._stepped < end:
             self._block[0, self._filled :] = 0.0
             yield from self._step(wanted)
 
     def _step(self, wanted: int | None = None) -> Iterator[Scores]:
         log_probs, self._state = self._model.step(self._block, self._state)
         self._filled = 0
+        self._stepped += self._block.shape[1]
         frames = log_probs[0]
         if self._framewise:
             first = max(0, -self._frames)

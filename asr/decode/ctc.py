@@ -8,7 +8,7 @@ import math
 import numpy as np
 
 from asr.card import ModelCard
-from asr.decode import Event, Partial, Utterance, Word
+from asr.decode import Partial, Utterance, Word
 
 SEPARATOR = " "
 PAUSE_SECONDS = 0.8
@@ -39,9 +39,9 @@ class GreedyDecoder:
         self._last = self._blank
         self._begin_utterance()
 
-    def push(self, log_probs: np.ndarray) -> list[Event]:
+    def push(self, log_probs: np.ndarray) -> list[Partial | Utterance]:
         """Decode (frames, labels); at most one Partial, the newest, follows the utterances."""
-        events: list[Event] = []
+        events: list[Partial | Utterance] = []
         for label in log_probs.argmax(axis=1).tolist():
             self._advance(label)
             if self._silent == self._pause:
@@ -52,7 +52,7 @@ class GreedyDecoder:
             events.append(Partial(text, self._words[0].start, self._words[-1].end))
         return events
 
-    def finish(self) -> list[Event]:
+    def finish(self) -> list[Utterance]:
         """End the utterance that is open, if one is."""
         return self._end_utterance()
 
@@ -81,7 +81,7 @@ class GreedyDecoder:
         self._silent = 0
         self._told = ""
 
-    def _end_utterance(self) -> list[Event]:
+    def _end_utterance(self) -> list[Utterance]:
         words, text = tuple(self._words), self._text()
         self._begin_utterance()
         return [Utterance(text, words[0].start, words[-1].end, words)] if words else []
