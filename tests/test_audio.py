@@ -279,3 +279,14 @@ def test_find_audio_says_what_is_missing(tmp_path: Path) -> None:
         find_audio(tmp_path)
     with pytest.raises(AudioError, match="no such file or folder"):
         find_audio(tmp_path / "nowhere")
+
+
+@pytest.mark.skipif("ASR_DATA" not in os.environ, reason="ASR_DATA names no recordings")
+def test_real_recordings_are_read() -> None:
+    for folder in filter(Path.is_dir, Path(os.environ["ASR_DATA"]).iterdir()):
+        for path in find_audio(folder)[:3]:
+            audio = read_audio(path, RATE)
+            assert len(audio) > RATE // 10
+            assert audio.std() > 0.0
+            if len(audio) < 60 * RATE:
+                assert np.array_equal(streamed(path), audio)
