@@ -61,6 +61,27 @@ def test_one_sample_at_a_time(model: Model) -> None:
     np.testing.assert_array_equal(score_all(model, pieces), model.log_probs(audio))
 
 
+def test_the_caller_may_reuse_its_buffer(model: Model) -> None:
+    audio = SPEECH[model.card.task]
+    stream = model.stream()
+    buffer = np.empty(1000, np.float32)
+    events: list[Event] = []
+    for start in range(0, len(audio), len(buffer)):
+        piece = audio[start : start + len(buffer)]
+        buffer[: len(piece)] = piece
+        events += stream.push(buffer[: len(piece)])
+    assert events + stream.finish() == push_all(model, [audio])
+
+
+def test_the_end_is_as_if_silence_followed(tmp_path: Path) -> None:
+    audio = np.ones(2 * BLOCK + 7, np.float32) * 0.3
+    silence = np.zeros(BLOCK - 7, np.float32)
+    for kind in ("streaming_ctc", "streaming_classify"):
+        model = asr.load(getattr(tiny_models, kind)(tmp_path / "m.onnx"))
+        alone, followed = model.log_probs(audio), model.log_probs(np.append(audio, silence))
+        np.testing.assert_array_equal(alone, followed[: len(alone)])
+
+
 def test_what_was_said_is_what_comes_out(model: Model) -> None:
     events = push_all(model, [SPEECH[model.card.task]])
     if model.card.task == "ctc":
