@@ -69,7 +69,7 @@ class ClassifyHead(nn.Module):
 
     def forward(self, frames: Tensor, lengths: Tensor | None) -> Tensor:
         """[batch, frames, width] -> [batch, 1, labels]; frames from `lengths` on are not seen."""
-        logits = frames.new_zeros(*frames.shape[:2], 1)
+        logits = torch.zeros_like(frames[..., :1])
         if self.attention is not None:
             logits = self.attention(frames)
         if lengths is not None:

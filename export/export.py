@@ -1,0 +1,116 @@
+"""From a training run to one .onnx file with its card inside, or to a refusal."""
+
+import hashlib
+import json
+import subprocess
+from dataclasses import asdict
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import onnx
+
+from asr.card import METADATA_KEY, SCHEMA_VERSION, ModelCard
+from asr.model import Model
+from asr.training.checkpoint import BEST, load_checkpoint, rebuild
+from asr.training.config import Config
+from asr.training.data import SILENCE, UNKNOWN
+from asr.training.model import AcousticModel
+from export.graph import build_graph
+from export.parity import check_parity
+from features.errors import EarshotError
+
+WINDOW_STEPS = 10  # windows per window length that a whole-utterance classifier is slid by
+LICENCE = "Apache-2.0"
+
+
+class ExportError(EarshotError, OSError):
+    """The model file cannot be written."""
+
+
+def export_run(run: Path, out: Path) -> Model:
+    """Export the best weights of a training run (its folder, or a checkpoint) to `out`.
+
+    The file appears only after the runtime agreed with the trained model. Raises CheckpointError,
+    ParityError or ExportError; then nothing is written.
+    """
+    checkpoint = run / BEST if run.is_dir() else run
+    content = load_checkpoint(checkpoint)
+    config, labels, model = rebuild(content, checkpoint)
+    proto = build_graph(model)
+    card = _card(config, labels, model, proto, json.loads(content["metrics"]))
+    onnx.helper.set_model_props(proto, {METADATA_KEY: card.to_json()})
+    part = out.with_name(f".{out.name}.part")
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        part.write_bytes(proto.SerializeToString())
+        check_parity(model, Model(part))
+        part.replace(out)
+    except OSError as error:
+        raise ExportError(f"{out}: cannot be written ({error.strerror}); name another file") from None
+    finally:
+        part.unlink(missing_ok=True)
+    return Model(out)
+
+
+def _card(
+    config: Config,
+    labels: tuple[str, ...],
+    model: AcousticModel,
+    proto: onnx.ModelProto,
+    metrics: dict[str, Any],
+) -> ModelCard:
+    classifies = config.model.head.kind == "classify"
+    window = round(config.model.head.window * config.model.mfcc.sample_rate)
+    hop_length = model.hop_length
+    if classifies:
+        hop_length = model.block_length if model.streaming else window // WINDOW_STEPS
+    return ModelCard(
+        schema=SCHEMA_VERSION,
+        name=config.name,
+        task=config.model.head.kind,
+        labels=labels,
+        blank=None if classifies else 0,
+        background=tuple(name for name in (UNKNOWN, SILENCE) if name in labels),
+        sample_rate=config.model.mfcc.sample_rate,
+        hop_length=hop_length,
+        block_length=model.block_length if model.streaming else None,
+        look_ahead=model.look_ahead,
+        window_length=window if classifies and not model.streaming else None,
+        mfcc=asdict(config.model.mfcc),
+        encoder=asdict(config.model.encoder),
+        trigger=config.trigger if classifies else None,
+        parameters=sum(p.numel() for p in model.parameters()),
+        metrics=metrics,
+        training_data=tuple(source.credit for source in config.data.sources),
+        licence=LICENCE,
+        earshot_version=_earshot_version(),
+        git_commit=_git_commit(),
+        weights_sha256=_weights_sha256(proto),
+    )
+
+
+def _weights_sha256(proto: onnx.ModelProto) -> str:
+    """Over name, shape and bytes of every initializer, in the order of their names."""
+    digest = hashlib.sha256()
+    for item in sorted(proto.graph.initializer, key=lambda item: item.name):
+        array = onnx.numpy_helper.to_array(item)
+        digest.update(f"{item.name}{array.shape}{array.dtype}".encode() + array.tobytes())
+    return digest.hexdigest()
+
+
+def _earshot_version() -> str:
+    try:
+        return version("earshot")
+    except PackageNotFoundError:
+        return "unknown"
+
+
+def _git_commit() -> str:
+    """The commit that this code was checked out at, if it is a checkout."""
+    command = ["git", "-C", str(Path(__file__).parent), "rev-parse", "HEAD"]
+    try:
+        result = subprocess.run(command, capture_output=True, text=True, check=False)
+    except OSError:
+        return "unknown"
+    return result.stdout.strip() or "unknown"
