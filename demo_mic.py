@@ -174,17 +174,17 @@ def scores(listening: Listening) -> Table:
 
 
 def draw_live(listening: Listening, console: Console) -> None:
-    """Listen to the end of the source, redrawing the view in place."""
+    """Listen to the end of the source on a screen of its own, then leave the last view behind."""
     due = 0.0
-    with Live(view(listening), console=console, auto_refresh=False) as live:
-        try:
+    try:
+        with Live(view(listening), console=console, screen=True, auto_refresh=False) as live:
             for block in listening.source:
                 if listening.push(block) or time.monotonic() >= due:
                     live.update(view(listening), refresh=True)
                     due = time.monotonic() + 1.0 / FRAMES_PER_SECOND
-        finally:
-            listening.finish()
-            live.update(view(listening), refresh=True)
+    finally:
+        listening.finish()
+        console.print(view(listening))
 
 
 def print_lines(listening: Listening, console: Console) -> None:
