@@ -142,6 +142,6 @@ class ModelCard:
                 }
             )
         except TypeError as error:
-            raise CardError(f"{path}: its model card is malformed ({error}); export again") from None
+            raise CardError(f"{path}: its model card is malformed ({error}); export it") from None
         except CardError as error:
             raise CardError(f"{path}: {error}") from None

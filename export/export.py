@@ -47,7 +47,9 @@ def export_run(run: Path, out: Path) -> Model:
         check_parity(model, Model(part))
         part.replace(out)
     except OSError as error:
-        raise ExportError(f"{out}: cannot be written ({error.strerror}); name another file") from None
+        raise ExportError(
+            f"{out}: cannot be written ({error.strerror}); name another file"
+        ) from None
     finally:
         part.unlink(missing_ok=True)
     return Model(out)

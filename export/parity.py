@@ -4,8 +4,6 @@ The reference is the training computation in torch on whole, padded batches; the
 runtime that the device uses, fed in blocks.
 """
 
-from pathlib import Path
-
 import numpy as np
 import torch
 

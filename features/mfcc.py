@@ -81,6 +81,11 @@ class Mfcc(nn.Module):
     The windowed DFT is one strided convolution, which exports to ONNX as it stands.
     """
 
+    dft: Tensor
+    mel: Tensor
+    dct: Tensor
+    delta: Tensor
+
     def __init__(self, config: MfccConfig) -> None:
         super().__init__()
         self.config = config

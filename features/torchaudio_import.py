@@ -1,9 +1,9 @@
 """Import torchaudio where its native library cannot load.
 
-torchaudio 2.11 ships one wheel whose native library wants CUDA. Beside a CPU build of torch the plain
-import fails although everything used here is pure Python. In that case alone the native extension
-is announced as absent before the second try; what truly needs it (file reading, forced alignment)
-stays unavailable and is not used in this project.
+torchaudio 2.11 ships one wheel whose native library wants CUDA. Beside a CPU build of torch the
+plain import fails although everything used here is pure Python. In that case alone the native
+extension is announced as absent before the second try; what truly needs it (file reading, forced
+alignment) stays unavailable and is not used in this project.
 """
 
 import importlib

@@ -1,4 +1,4 @@
-"""Checkpoints: written whole or not at all, read without running code, enough to rebuild a model."""
+"""Checkpoints: written whole or not at all, read without running code, each rebuilds its model."""
 
 import dataclasses
 import json

@@ -166,7 +166,7 @@ def expand(path: str) -> Path:
     expanded = os.path.expandvars(path)
     if match := re.search(r"\$\{?(\w+)", expanded):
         raise ConfigError(
-            f"'{path}' needs the environment variable {match[1]}; set it to the folder of recordings"
+            f"'{path}' needs the environment variable {match[1]}; set it to the recordings' folder"
         )
     return Path(expanded).expanduser()
 

@@ -84,7 +84,7 @@ def _decode_all(paths: list[Path], sample_rate: int, pcm: Path, index: Path, nam
     part = pcm.with_suffix(f".{os.getpid()}.part")
     with part.open("wb") as file:
         decoded = _decoded(paths, sample_rate)
-        for path, samples in track(decoded, f"decoding {name}", len(paths), transient=True):
+        for samples in track(decoded, f"decoding {name}", len(paths), transient=True):
             if isinstance(samples, AudioError):
                 broken.append(str(samples))
                 samples = np.zeros(0, np.int16)
@@ -101,15 +101,12 @@ def _decode_all(paths: list[Path], sample_rate: int, pcm: Path, index: Path, nam
     index_part.replace(index)
 
 
-def _decoded(
-    paths: list[Path], sample_rate: int
-) -> Iterator[tuple[Path, np.ndarray | AudioError]]:
+def _decoded(paths: list[Path], sample_rate: int) -> Iterator[np.ndarray | AudioError]:
     """Decode in threads (the decoders release the interpreter lock), a bounded number ahead."""
     decode = partial(_decode, sample_rate=sample_rate)
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         for start in range(0, len(paths), CHUNK):
-            chunk = paths[start : start + CHUNK]
-            yield from zip(chunk, pool.map(decode, chunk), strict=True)
+            yield from pool.map(decode, paths[start : start + CHUNK])
 
 
 def _decode(path: Path, sample_rate: int) -> np.ndarray | AudioError:

@@ -1,15 +1,18 @@
 """Pictures of a training and of an evaluation, as PNG files."""
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+
+if TYPE_CHECKING:  # matplotlib is slow to import, and only needed when there is something to draw
+    from matplotlib.figure import Figure
 
 INK, GUIDE = "#1f2933", "#d9dee4"
 COLOURS = ("#2563a8", "#c2571a", "#2f855a", "#7b4ba8")
 
 
-def _figure(width: float, height: float):  # noqa: ANN202 - matplotlib is imported late
+def _figure(width: float, height: float) -> tuple["Figure", Any, Any]:
     import matplotlib
 
     matplotlib.use("Agg")
@@ -35,7 +38,7 @@ def plot_curves(history: list[dict[str, Any]], metric: str, path: Path) -> None:
     percent.set_ylabel(f"{metric} (%)")
     percent.spines["top"].set_visible(False)
     lines = [*losses.get_lines(), *percent.get_lines()]
-    losses.legend(lines, [line.get_label() for line in lines], frameon=False)
+    losses.legend(lines, [str(line.get_label()) for line in lines], frameon=False)
     losses.set_title(f"{metric} {values[-1]:.2f} % at step {steps[-1]}", color=INK, loc="left")
     _save(figure, path)
     pyplot.close(figure)
@@ -58,7 +61,7 @@ def plot_confusion(counts: np.ndarray, labels: tuple[str, ...], path: Path) -> N
     pyplot.close(figure)
 
 
-def _save(figure, path: Path) -> None:  # noqa: ANN001 - matplotlib is imported late
+def _save(figure: "Figure", path: Path) -> None:
     part = path.with_suffix(".part")
     figure.savefig(part, dpi=120, format="png")
     part.replace(path)

@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from rich.progress import BarColumn, MofNCompleteColumn, Progress as Bar, TextColumn
-from rich.progress import TimeRemainingColumn
+from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
+from rich.progress import Progress as Bar
 from torch import Tensor, distributed, nn
 from torch.nn import functional
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
@@ -324,8 +324,9 @@ def validate(
     if corpus.labels.task == "classify":
         truths = [item.targets[0] for item in items]
         return figures | _errors(truths, [guess[0] for guess in guesses])
-    sources = [config.data.sources[item.example.recording.source].name for item in items]
-    truths = [item.example.recording.text for item in items]
+    recordings = [item.example.recording for item in items if item.example]
+    sources = [config.data.sources[recording.source].name for recording in recordings]
+    truths = [recording.text for recording in recordings]
     return figures | _character_errors(truths, guesses, sources, corpus.labels)
 
 
@@ -375,8 +376,6 @@ def _bar(run: Run) -> Iterator[Any]:
         task = bar.add_task("", epoch=0, best=math.inf)
 
         def advance(epoch: int, batch: int, count: int) -> None:
-            bar.update(
-                task, completed=batch, total=count, epoch=epoch + 1, best=run.progress.best
-            )
+            bar.update(task, completed=batch, total=count, epoch=epoch + 1, best=run.progress.best)
 
         yield advance
