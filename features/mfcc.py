@@ -47,6 +47,8 @@ class MfccConfig:
                 f"mfcc: need 0 < hop_length <= window_length <= n_fft, "
                 f"got {self.hop_length}, {self.window_length}, {self.n_fft}"
             )
+        if self.n_fft % 4:  # the exported graph makes sines of cosines, a quarter period away
+            raise MfccConfigError(f"mfcc: n_fft {self.n_fft} must be a multiple of 4")
         if not 0 <= self.f_min < self.f_max <= self.sample_rate / 2:
             raise MfccConfigError(
                 f"mfcc: need 0 <= f_min < f_max <= {self.sample_rate / 2:g} Hz (half the sample "
