@@ -48,7 +48,7 @@ class SourceConfig:
 
     def __post_init__(self) -> None:
         if not 0.0 <= self.validation <= 100.0 or self.weight < 0.0:
-            raise ConfigError(f"source {self.name}: validation must be in 0..100, weight above 0")
+            raise ConfigError(f"source {self.name}: validation must be in 0..100, weight 0 or more")
         try:
             groups = re.compile(self.speaker).groups
         except re.error as error:
@@ -79,6 +79,17 @@ class DataConfig:
     silence: float = 0.06
     max_seconds: float = 16.0
     validation_limit: int = 3000
+
+    def __post_init__(self) -> None:
+        if min(self.unknown, self.silence) < 0.0 or not self.unknown + self.silence < 1.0:
+            raise ConfigError(
+                f"data.unknown {self.unknown:g} and data.silence {self.silence:g} are shares of an "
+                "epoch; together they must leave some of it for the words"
+            )
+        if not 0.0 <= self.balance <= 1.0:
+            raise ConfigError(f"data.balance {self.balance:g} must be in 0..1")
+        if self.max_seconds <= 0.0 or self.validation_limit < 1:
+            raise ConfigError("data.max_seconds must be above 0, data.validation_limit 1 or more")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -143,7 +154,7 @@ def read_config(path: Path, overrides: list[str]) -> Config:
     the environment variable.
     """
     try:
-        tree = tomllib.loads(path.read_text())
+        tree = tomllib.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise ConfigError(f"{path}: cannot be read ({error.strerror}); name a .toml file") from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
@@ -188,14 +199,14 @@ def _apply(tree: dict[str, Any], override: str) -> None:
 
 
 def _build(kind: type, tree: Any, where: str) -> Any:
+    section = where.rstrip(".") or "the file"
     if not isinstance(tree, dict):
-        raise ConfigError(f"{where or 'the file'} must be a table of settings")
+        raise ConfigError(f"{section} must be a table of settings")
     hints = typing.get_type_hints(kind)
     fields = {f.name: f for f in dataclasses.fields(kind)}
     if unknown := sorted(tree.keys() - fields.keys()):
         raise ConfigError(
-            f"{where}{unknown[0]} is not a setting; {where or 'the file'} knows "
-            f"{', '.join(sorted(fields))}"
+            f"{where}{unknown[0]} is not a setting; {section} knows {', '.join(sorted(fields))}"
         )
     required = {
         name
