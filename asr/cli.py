@@ -257,21 +257,27 @@ def export(
 @app.command(rich_help_panel="Models")
 def evaluate(
     model: Annotated[str, typer.Argument(help="A bundled model, or the path of an .onnx file.")],
-    data: Annotated[Path, typer.Argument(help="A folder of words, or a JSON-lines manifest.")],
+    data: Annotated[Path, typer.Argument(help="A folder of words, a JSON-lines manifest, or a recipe.")],
     json_file: Annotated[
         Path | None, typer.Option("--json", metavar="FILE", help="Write the figures here too.")
+    ] = None,
+    plot: Annotated[
+        Path | None, typer.Option(metavar="FILE.png", help="Draw the confusion matrix (keywords).")
     ] = None,
 ) -> None:
     """Measure a model on recordings whose words are known.
 
     [bold]asr evaluate[/] commands my_recordings/
     [bold]asr evaluate[/] english test.jsonl --json figures.json
+    [bold]asr evaluate[/] my_words.onnx my_words.toml    the speakers that the training held out
+
+    Intervals are 95 % confidence. Needs the training packages: pip install "earshot\\[train]"
     """
     with _training_packages():
         from asr.model import load
         from asr.training.evaluate import evaluate
 
-        evaluate(load(model), data, json_file)
+        evaluate(load(model), data, json_file, plot)
 
 
 def _for_each_file(paths: list[Path], show: Callable[[Path, bool], None]) -> None:

@@ -7,6 +7,7 @@ import logging
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import numpy as np
 import onnx
@@ -14,6 +15,7 @@ import torch
 from onnx import helper, numpy_helper
 from torch import Tensor, nn
 
+from asr.training.encoders import LayerState
 from asr.training.model import AcousticModel
 from features.mfcc import MfccConfig
 
@@ -33,20 +35,30 @@ class WholeUtterance(nn.Module):
 
 
 class StreamStep(nn.Module):
-    """pcm and states of one block -> log_probs and the next states, all [batch, ...]."""
+    """One block of a stream: inputs and outputs as `example_inputs` names them, all [batch, ...]."""
 
     def __init__(self, model: AcousticModel) -> None:
         super().__init__()
         self.model = model
 
     def forward(
-        self, pcm: Tensor, tail: Tensor, hidden: Tensor, cell: Tensor, history: Tensor | None = None
+        self, pcm: Tensor, tail: Tensor, hidden: Tensor, cell: Tensor, *others: Tensor
     ) -> tuple[Tensor, ...]:
-        states = list(zip(hidden.unbind(1), cell.unbind(1), strict=True))
+        layers = self.model.config.encoder.layers
+        looks_ahead = self.model.config.encoder.look_ahead > 0
+        ahead = others[:layers] if looks_ahead else [pcm.new_zeros(pcm.shape[0], 0, 1)] * layers
+        history = others[-1] if self.model.config.head.kind == "classify" else None
+        states = [
+            LayerState(*parts) for parts in zip(hidden.unbind(1), cell.unbind(1), ahead, strict=True)
+        ]
         log_probs, tail, states, history = self.model.step(pcm, tail, states, history)
-        stacked = [torch.stack(part, dim=1) for part in zip(*states, strict=True)]
-        following = [tail, *stacked] if history is None else [tail, *stacked, history]
-        return (log_probs, *following)
+        following = [
+            tail,
+            torch.stack([state.hidden for state in states], dim=1),
+            torch.stack([state.cell for state in states], dim=1),
+            *(state.ahead for state in states if looks_ahead),
+        ]
+        return (log_probs, *following, *([] if history is None else [history]))
 
 
 def example_inputs(model: AcousticModel, batch: int) -> dict[str, Tensor]:
@@ -54,13 +66,15 @@ def example_inputs(model: AcousticModel, batch: int) -> dict[str, Tensor]:
     config = model.config
     if not model.streaming:
         return {"pcm": torch.zeros(batch, int(EXAMPLE_SECONDS * config.mfcc.sample_rate))}
-    layers, hidden = config.encoder.layers, config.encoder.hidden
+    states = model.encoder.initial_state(batch, torch.zeros(1))
     inputs = {
         "pcm": torch.zeros(batch, model.block_length),
-        "tail": torch.zeros(batch, model.context + model.look_ahead),
-        "hidden": torch.zeros(batch, layers, hidden),
-        "cell": torch.zeros(batch, layers, hidden),
+        "tail": torch.zeros(batch, model.context),
+        "hidden": torch.stack([state.hidden for state in states], dim=1),
+        "cell": torch.stack([state.cell for state in states], dim=1),
     }
+    if config.encoder.look_ahead:
+        inputs |= {f"ahead_{k}": state.ahead for k, state in enumerate(states)}
     if config.head.kind == "classify":
         frames = model.window_frames - config.encoder.block
         inputs["history"] = torch.zeros(batch, frames, config.encoder.width)
@@ -70,15 +84,13 @@ def example_inputs(model: AcousticModel, batch: int) -> dict[str, Tensor]:
 def build_graph(model: AcousticModel) -> onnx.ModelProto:
     """Export the model: any batch, and for whole utterances any number of samples."""
     inputs = example_inputs(model, batch=2)
-    batch = torch.export.Dim("batch", min=1, max=4096)
-    shapes = {name: {0: batch} for name in inputs}
     network = StreamStep(model) if model.streaming else WholeUtterance(model)
     states = [name for name in inputs if name != "pcm"]
     # Captured here and not inside torch.onnx.export, which since torch 2.13 takes an LSTM over an
     # open axis apart into a loop instead of writing the ONNX LSTM operator.
     with _quiet(), torch.no_grad():
         captured = torch.export.export(
-            network.eval(), tuple(inputs.values()), dynamic_shapes=shapes
+            network.eval(), tuple(inputs.values()), dynamic_shapes=_open_batch(inputs)
         )
         program = torch.onnx.export(
             captured,
@@ -96,9 +108,16 @@ def build_graph(model: AcousticModel) -> onnx.ModelProto:
     return graph
 
 
+def _open_batch(inputs: dict[str, Tensor]) -> tuple[Any, ...]:
+    """Axis 0 of every input left open, in the structure of the arguments: four, then the rest."""
+    axes = {0: torch.export.Dim("batch", min=1, max=4096)}
+    named, others = min(len(inputs), 4), len(inputs) - 4
+    return (*[axes] * named, *([(axes,) * others] if others > 0 else []))
+
+
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Silence the exporter's notes on its own internals; what matters here is checked afterwards."""
+    """Silence the exporter's notes on its own internals; what matters is checked afterwards."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         logging.disable(logging.WARNING)
@@ -173,5 +192,3 @@ def _forget_origin(proto: onnx.ModelProto) -> None:
     for value in (*proto.graph.input, *proto.graph.output, *proto.graph.initializer):
         value.doc_string = ""
         del value.metadata_props[:]
-
-

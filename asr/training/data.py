@@ -7,6 +7,7 @@ over several processes, sees the same batches.
 import hashlib
 import json
 import logging
+import math
 import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -20,7 +21,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from asr.training.config import Config, ConfigError, SourceConfig, expand
 from asr.training.pcm_cache import PcmCache
-from features.audio import find_audio, read_audio
+from features.audio import AudioError, find_audio, read_audio
 from features.augment import Augmenter
 from features.errors import EarshotError
 
@@ -68,13 +69,18 @@ def read_source(index: int, source: SourceConfig) -> list[Recording]:
         entries = _folder_entries(path, source)
     else:
         raise DataError(f"{path}: no such folder of words or .jsonl manifest; check data.sources")
-    return [_recording(index, source, *entry) for entry in entries]
+    recordings = [_recording(index, source, *entry) for entry in entries]
+    if absent := set(source.validation_speakers) - {r.speaker for r in recordings}:
+        raise DataError(f"{path}: has no speaker {', '.join(sorted(absent))} to hold out")
+    return recordings
 
 
 def _folder_entries(root: Path, source: SourceConfig) -> Iterator[tuple[Path, str, dict]]:
     for path in find_audio(root):
-        word = "" if source.kind == "noise" else path.parent.name
-        yield path, word.replace("_", " "), {}
+        word = path.parent.name
+        if not word.startswith("_"):  # the names of background labels stay as they are
+            word = word.replace("_", " ")
+        yield path, "" if source.kind == "noise" else word, {}
 
 
 def _manifest_entries(manifest: Path) -> Iterator[tuple[Path, str, dict]]:
@@ -87,17 +93,16 @@ def _manifest_entries(manifest: Path) -> Iterator[tuple[Path, str, dict]]:
             continue
         try:
             fields = json.loads(line)
-            yield manifest.parent / fields["audio_filepath"], fields.get("text", ""), fields
+            path, text = manifest.parent / fields["audio_filepath"], fields.get("text", "") + ""
         except (json.JSONDecodeError, KeyError, TypeError, AttributeError) as error:
             raise DataError(
                 f"{manifest}, line {number}: needs a JSON object with audio_filepath and text "
                 f"({error!r})"
             ) from None
+        yield path, text, fields
 
 
-def _recording(
-    index: int, source: SourceConfig, path: Path, text: str, fields: dict
-) -> Recording:
+def _recording(index: int, source: SourceConfig, path: Path, text: str, fields: dict) -> Recording:
     speaker = _speaker(source, path, fields)
     if source.validation_speakers:
         held_out = speaker in source.validation_speakers
@@ -220,9 +225,8 @@ def load_corpus(config: Config) -> Corpus:
     sample_rate = config.model.mfcc.sample_rate
     for source, recordings in zip(config.data.sources, listed, strict=True):
         if source.kind == "noise":
-            for recording in recordings:
-                noise = read_audio(recording.path, sample_rate)
-                split = round(len(noise) * (1.0 - NOISE_HELD_OUT))
+            for noise in _noises(recordings, sample_rate):
+                split = math.floor(len(noise) * (1.0 - NOISE_HELD_OUT))
                 noises.append(noise[:split])
                 validation_noises.append(noise[split:])
             continue
@@ -232,7 +236,23 @@ def load_corpus(config: Config) -> Corpus:
         validation += _thin(held_out, config.data.validation_limit)
     if not train:
         raise DataError("no recording is left to train on; check labels, speakers and validation")
+    if not validation:
+        raise DataError(
+            "no speaker is held out to validate on; name some in validation_speakers of a source, "
+            "or raise its validation"
+        )
     return Corpus(labels, train, validation, noises, validation_noises)
+
+
+def _noises(recordings: list[Recording], sample_rate: int) -> Iterator[np.ndarray]:
+    for recording in recordings:
+        try:
+            noise = read_audio(recording.path, sample_rate)
+        except AudioError as error:
+            logger.warning("%s: left out", error)
+            continue
+        if len(noise) > 1:  # enough for two parts
+            yield noise
 
 
 def _examples(
@@ -241,7 +261,9 @@ def _examples(
     encoded = [(recording, labels.encode(recording.text)) for recording in recordings]
     usable = [(recording, targets) for recording, targets in encoded if targets]
     if dropped := len(recordings) - len(usable):
-        logger.warning("%s: %d recordings have no label here and are left out", source.name, dropped)
+        logger.warning("%s: left out %d recordings without a label here", source.name, dropped)
+    if not usable:
+        return []
     cache = PcmCache.build(
         [recording.path for recording, _ in usable],
         config.model.mfcc.sample_rate,
@@ -276,6 +298,17 @@ class Item:
     targets: tuple[int, ...]
     samples: int
     seed: int
+
+    def waveform(self, noises: list[np.ndarray], augmenter: Augmenter | None = None) -> np.ndarray:
+        """float32 (samples,): the recording, a lively part of it, or a part of a noise."""
+        rng = np.random.default_rng(self.seed)
+        if self.example is None:
+            waveform = _crop(noises[self.seed % len(noises)], self.samples, rng)
+        else:
+            waveform = self.example.waveform()
+            if len(waveform) > self.samples:
+                waveform = _lively_crop(waveform, self.samples, rng)
+        return waveform if augmenter is None else augmenter(waveform, rng)
 
 
 @dataclass(frozen=True)
@@ -373,8 +406,9 @@ def _draw_classes(config: Config, corpus: Corpus, rng: np.random.Generator) -> l
     """Words by their balance, then the wanted shares of unknown words and of silence."""
     data, labels = config.data, corpus.labels
     unknown = labels.names.index(UNKNOWN) if UNKNOWN in labels.background else -1
-    words = [e for e in corpus.train if e.targets[0] != unknown]
-    others = [e for e in corpus.train if e.targets[0] == unknown]
+    drawn = [e for e in corpus.train if _source_of(config, e).weight > 0.0]
+    words = [e for e in drawn if e.targets[0] != unknown]
+    others = [e for e in drawn if e.targets[0] == unknown]
     if not words:
         raise DataError("none of head.labels occurs in the recordings; check the spelling")
     has_silence = SILENCE in labels.background
@@ -437,7 +471,7 @@ class Batches(Dataset):
     def __getitem__(self, index: int) -> Batch:
         items = self.plan[index]
         mine = items[self.rank :: self.world]
-        waveforms = [self._waveform(item) for item in mine]
+        waveforms = [item.waveform(self.noises, self.augmenter) for item in mine]
         lengths = torch.tensor([len(w) for w in waveforms])
         padded = torch.zeros(len(waveforms), int(lengths.max()))
         for row, waveform in zip(padded, waveforms, strict=True):
@@ -449,16 +483,6 @@ class Batches(Dataset):
             target_lengths=torch.tensor([len(item.targets) for item in mine]),
             weight=sum(len(item.targets) for item in items),
         )
-
-    def _waveform(self, item: Item) -> np.ndarray:
-        rng = np.random.default_rng(item.seed)
-        if item.example is None:
-            waveform = _crop(self.noises[item.seed % len(self.noises)], item.samples, rng)
-        else:
-            waveform = item.example.waveform()
-            if len(waveform) > item.samples:
-                waveform = _lively_crop(waveform, item.samples, rng)
-        return waveform if self.augmenter is None else self.augmenter(waveform, rng)
 
 
 def _crop(waveform: np.ndarray, samples: int, rng: np.random.Generator) -> np.ndarray:

@@ -4,15 +4,18 @@ One bidirectional LSTM with three settings covers the ways people run it:
 
     block = 0                  whole utterance: the backward direction starts at the very end
     block > 0, look_ahead > 0  latency-controlled: the backward direction starts look_ahead frames
-                               after the block, from a zero state (Zhang et al., 2016)
+                               after each block, from a zero state (after Zhang et al., 2016)
     kind = "lstm"              no backward direction, nothing to wait for
 
-Training and the exported step run the same code: a stream is a sequence of blocks, and training
-sees all blocks of an utterance at once.
+Zhang et al. let all layers look ahead over the same frames and compute these again with the next
+block. Here each layer looks ahead over the finished frames of the layer below, so nothing is
+computed twice in the forward direction, and any number of blocks takes two LSTM calls per layer:
+training sees all blocks of an utterance at once, in the very code that the exported step runs.
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, NamedTuple, cast
 
 import torch
 from torch import Tensor, nn
@@ -20,8 +23,18 @@ from torch.nn import functional
 
 from features.errors import EarshotError
 
-State = list[tuple[Tensor, Tensor]]
-"""Hidden and cell state [batch, hidden] of the forward direction of every layer."""
+
+class LayerState(NamedTuple):
+    """What a layer carries from block to block.
+
+    hidden, cell: [batch, hidden] of the forward direction; ahead: [batch, look_ahead, inputs], the
+    newest frames, which only the backward direction has seen.
+    """
+
+    hidden: Tensor
+    cell: Tensor
+    ahead: Tensor
+
 
 
 class EncoderConfigError(EarshotError, ValueError):
@@ -31,6 +44,8 @@ class EncoderConfigError(EarshotError, ValueError):
 @dataclass(frozen=True, kw_only=True)
 class EncoderConfig:
     """Settings of the encoder. `block` and `look_ahead` count frames after the stem.
+
+    look_ahead: frames that each layer waits for beyond its block; the delays of the layers add up.
 
     stem_channels: width of the two convolutions before the LSTM.
     subsample: feature frames per encoder frame (the stem's stride).
@@ -64,6 +79,11 @@ class EncoderConfig:
             )
         if self.kind == "lstm" and not self.block:
             raise EncoderConfigError("encoder.block must be at least 1 for an 'lstm'")
+
+    @property
+    def total_look_ahead(self) -> int:
+        """Frames that the output is behind the input."""
+        return self.look_ahead * self.layers
 
     @property
     def width(self) -> int:
@@ -114,6 +134,7 @@ class Layer(nn.Module):
 
     def __init__(self, inputs: int, config: EncoderConfig) -> None:
         super().__init__()
+        self.config = config
         self.forwards = nn.LSTM(inputs, config.hidden, batch_first=True)
         bidirectional = config.kind == "bilstm"
         self.backwards = nn.LSTM(inputs, config.hidden, batch_first=True) if bidirectional else None
@@ -126,34 +147,24 @@ class Layer(nn.Module):
         back, _ = self.backwards(reverse(frames, lengths))
         return torch.cat([ahead, reverse(back, lengths)], dim=-1)
 
-    def blocks(
-        self, blocks: Tensor, ahead: Tensor, state: tuple[Tensor, Tensor]
-    ) -> tuple[Tensor, Tensor, tuple[Tensor, Tensor]]:
-        """Run over consecutive blocks, carrying the forward state.
+    def blocks(self, frames: Tensor, state: LayerState) -> tuple[Tensor, LayerState]:
+        """Run over the next blocks of a stream, `look_ahead` frames behind what comes in.
 
-        blocks: [batch, count, block, inputs], ahead: [batch, count, look_ahead, inputs], the frames
-        after each block. Returns the same with hidden frames, and the state after the last block.
+        frames: [batch, count * block, inputs]. Returns [batch, count * block, width], delayed by
+        look_ahead frames, and the state for the blocks that follow.
         """
-        batch, count, block, _ = blocks.shape
-        look_ahead = ahead.shape[2]
-        outputs, ends = [], []
-        hidden = (state[0].unsqueeze(0), state[1].unsqueeze(0))
-        for k in range(count):
-            output, hidden = self.forwards(blocks[:, k], hidden)
-            outputs.append(output)
-            ends.append(hidden)
-        block_out = torch.stack(outputs, dim=1)
-        ahead_out = block_out[:, :, :0]
-        if look_ahead:
-            starts = tuple(torch.stack(part, dim=2).flatten(1, 2) for part in zip(*ends, strict=True))
-            ahead_out, _ = self.forwards(ahead.flatten(0, 1), starts)
-            ahead_out = ahead_out.unflatten(0, (batch, count))
+        block, look_ahead = self.config.block, self.config.look_ahead
+        heard = torch.cat([state.ahead, frames], dim=1)
+        now = heard[:, : frames.shape[1]]
+        hidden = (state.hidden.unsqueeze(0), state.cell.unsqueeze(0))
+        output, (last_hidden, last_cell) = self.forwards(now, hidden)
         if self.backwards is not None:
-            window = torch.cat([blocks, ahead], dim=2).flatten(0, 1)
-            back = self.backwards(window.flip(1))[0].flip(1).unflatten(0, (batch, count))
-            block_out = torch.cat([block_out, back[:, :, :block]], dim=-1)
-            ahead_out = torch.cat([ahead_out, back[:, :, block:]], dim=-1)
-        return block_out, ahead_out, (hidden[0].squeeze(0), hidden[1].squeeze(0))
+            windows = heard.unfold(1, block + look_ahead, block).transpose(2, 3)
+            back, _ = self.backwards(windows.flatten(0, 1).flip(1))
+            back = back[:, look_ahead:].flip(1).unflatten(0, windows.shape[:2]).flatten(1, 2)
+            output = torch.cat([output, back], dim=-1)
+        ahead = heard[:, frames.shape[1] :]
+        return output, LayerState(last_hidden.squeeze(0), last_cell.squeeze(0), ahead)
 
 
 class Encoder(nn.Module):
@@ -162,8 +173,9 @@ class Encoder(nn.Module):
     def __init__(self, inputs: int, config: EncoderConfig) -> None:
         super().__init__()
         self.config = config
-        widths = [inputs] + [config.width] * (config.layers - 1)
-        self.layers = nn.ModuleList(Layer(width, config) for width in widths)
+        self.widths = [inputs] + [config.width] * (config.layers - 1)
+        layers = nn.ModuleList(Layer(width, config) for width in self.widths)
+        self.layers = cast(Iterable[Layer], layers)
         self.dropout = nn.Dropout(config.dropout)
 
     def whole(self, frames: Tensor, lengths: Tensor | None) -> Tensor:
@@ -172,18 +184,21 @@ class Encoder(nn.Module):
             frames = layer.whole(self.dropout(frames), lengths)
         return frames
 
-    def initial_state(self, batch: int, like: Tensor) -> State:
-        """The zero state every stream starts from."""
-        zeros = like.new_zeros(batch, self.config.hidden)
-        return [(zeros, zeros) for _ in self.layers]
+    def initial_state(self, batch: int, like: Tensor) -> list[LayerState]:
+        """The zero states that every stream starts from."""
+        hidden = like.new_zeros(batch, self.config.hidden)
+        return [
+            LayerState(hidden, hidden, like.new_zeros(batch, self.config.look_ahead, width))
+            for width in self.widths
+        ]
 
-    def stream(self, frames: Tensor, state: State) -> tuple[Tensor, State]:
-        """[batch, count * block + look_ahead, inputs] -> [batch, count * block, width], state."""
-        block, look_ahead = self.config.block, self.config.look_ahead
-        windows = frames.unfold(1, block + look_ahead, block).transpose(2, 3)
-        blocks, ahead = windows[:, :, :block], windows[:, :, block:]
-        after: State = []
-        for layer, before in zip(self.layers, state, strict=True):
-            blocks, ahead, end = layer.blocks(self.dropout(blocks), self.dropout(ahead), before)
-            after.append(end)
-        return blocks.flatten(1, 2), after
+    def blocks(self, frames: Tensor, states: list[LayerState]) -> tuple[Tensor, list[LayerState]]:
+        """[batch, count * block, inputs] -> [batch, count * block, width], and the next states.
+
+        The output is `config.total_look_ahead` frames behind the input.
+        """
+        following = []
+        for layer, state in zip(self.layers, states, strict=True):
+            frames, after = layer.blocks(self.dropout(frames), state)
+            following.append(after)
+        return frames, following

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from asr.training.encoders import Encoder, EncoderConfig, State, Stem
+from asr.training.encoders import Encoder, EncoderConfig, LayerState, Stem
 from asr.training.heads import ClassifyHead, CtcHead, HeadConfig
 from features.augment import AugmentConfig, spec_augment
 from features.mfcc import Mfcc, MfccConfig
@@ -29,6 +29,9 @@ class AcousticModel(nn.Module):
     t ends exactly with sample (t + 1) * hop_length, and it hears zeros after the last.
     All lengths below are in samples unless they say frames.
     """
+
+    mean: Tensor
+    scale: Tensor
 
     def __init__(self, config: ModelConfig, labels: int) -> None:
         super().__init__()
@@ -62,7 +65,7 @@ class AcousticModel(nn.Module):
     @property
     def look_ahead(self) -> int:
         """Delay of a stream's output behind its input."""
-        return self.config.encoder.look_ahead * self.hop_length
+        return self.config.encoder.total_look_ahead * self.hop_length
 
     @property
     def context(self) -> int:
@@ -107,18 +110,18 @@ class AcousticModel(nn.Module):
         """The whole stream in one call: exactly the blocks that `step` would be given."""
         batch, samples = waveforms.shape
         count = -(-(samples + self.look_ahead) // self.block_length)
-        before = self.context + self.look_ahead
-        padded = functional.pad(waveforms, (before, count * self.block_length - samples))
+        padded = functional.pad(waveforms, (self.context, count * self.block_length - samples))
         frames = self.stem(self._features(padded, frame_lengths, augment))
-        hidden, _ = self.encoder.stream(frames, self.encoder.initial_state(batch, frames))
+        hidden, _ = self.encoder.blocks(frames, self.encoder.initial_state(batch, frames))
         if isinstance(self.head, CtcHead):
-            first = self.config.encoder.look_ahead
-            return self.head(hidden)[:, first : first - (-samples // self.hop_length)], frame_lengths
+            first = self.config.encoder.total_look_ahead
+            frame_count = -(-samples // self.hop_length)
+            return self.head(hidden)[:, first : first + frame_count], frame_lengths
         return self.head(self._last_window(hidden, frame_lengths), None), frame_lengths
 
     def _last_window(self, hidden: Tensor, frame_lengths: Tensor | None) -> Tensor:
         """The frames that a streaming classifier pools over in the block that ends an utterance."""
-        block, look_ahead = self.config.encoder.block, self.config.encoder.look_ahead
+        block, look_ahead = self.config.encoder.block, self.config.encoder.total_look_ahead
         padded = functional.pad(hidden, (0, 0, self.window_frames, 0))
         if frame_lengths is None:
             return padded[:, -self.window_frames :]
@@ -135,17 +138,17 @@ class AcousticModel(nn.Module):
         return spec_augment(features, frame_lengths * self.config.encoder.subsample, augment)
 
     def step(
-        self, pcm: Tensor, tail: Tensor, states: State, history: Tensor | None
-    ) -> tuple[Tensor, Tensor, State, Tensor | None]:
+        self, pcm: Tensor, tail: Tensor, states: list[LayerState], history: Tensor | None
+    ) -> tuple[Tensor, Tensor, list[LayerState], Tensor | None]:
         """One block of a stream, the function that export writes out.
 
-        pcm: [batch, block_length]; tail: [batch, context + look_ahead] samples before it; history:
+        pcm: [batch, block_length]; tail: [batch, context] samples before it; history:
         [batch, window_frames - block, width], classifiers only. All states start as zeros.
         Returns log-probabilities [batch, block or 1, labels] and the next states.
         """
         heard = torch.cat([tail, pcm], dim=1)
         frames = self.stem(self.features(heard))
-        hidden, states = self.encoder.stream(frames, states)
+        hidden, states = self.encoder.blocks(frames, states)
         tail = heard[:, self.block_length :]
         if isinstance(self.head, CtcHead):
             return self.head(hidden), tail, states, None

@@ -55,9 +55,10 @@ class PcmCache:
     def build(cls, paths: list[Path], sample_rate: int, folder: Path, name: str) -> "PcmCache":
         """Open the cache of these files, decoding them first if they changed. Raises CacheError."""
         key = _key(paths, sample_rate)
-        pcm, index = folder / f"{name}-{key}.pcm", folder / f"{name}-{key}.json"
+        stem = f"{name}-{key}".replace("/", "_")
+        pcm, index = folder / f"{stem}.pcm", folder / f"{stem}.json"
         try:
-            if not index.exists():
+            if not (index.exists() and pcm.exists()):
                 folder.mkdir(parents=True, exist_ok=True)
                 _decode_all(paths, sample_rate, pcm, index, name)
             return cls(pcm, json.loads(index.read_text()))
@@ -94,7 +95,7 @@ def _decode_all(paths: list[Path], sample_rate: int, pcm: Path, index: Path, nam
         logger.warning("%s: left out", line)
     if len(broken) == len(paths):
         part.unlink()
-        raise AudioError(f"{name}: none of its {len(paths)} files can be read; first: {broken[:1]}")
+        raise AudioError(f"{name}: none of its {len(paths)} files can be read; first: {broken[0]}")
     part.replace(pcm)
     index_part = part.with_suffix(".json")
     index_part.write_text(json.dumps(offsets))

@@ -1,0 +1,260 @@
+"""Measuring a model file on recordings whose words are known, through the device's own runtime."""
+
+import json
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import jiwer
+import numpy as np
+from rich.console import Console
+from rich.progress import track
+from rich.table import Table
+
+from asr.model import Model
+from asr.training.config import SourceConfig, read_config
+from asr.training.data import SILENCE, UNKNOWN, Corpus, load_corpus, plan_validation, read_source
+from asr.training.plots import plot_confusion
+from features.audio import AudioError, read_audio
+from features.errors import EarshotError
+
+CONFIDENCE_Z = 1.96  # two-sided 95 % of the normal distribution
+RESAMPLES = 1000
+SEED = 0
+
+
+class EvaluationError(EarshotError, ValueError):
+    """There is nothing to measure, or it does not fit the model."""
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One recording: where it belongs, what is said in it, and how to get its samples."""
+
+    group: str
+    said: str
+    waveform: Callable[[], np.ndarray]
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a model made of one trial; seconds of sound and seconds of computing."""
+
+    group: str
+    said: str
+    heard: str
+    duration: float
+    seconds: float
+
+
+def evaluate(
+    model: Model, data: Path, json_file: Path | None = None, plot: Path | None = None
+) -> dict[str, Any]:
+    """Print what a model gets right on `data`, and return the figures.
+
+    data: a folder of words, a JSON-lines manifest, or a training recipe (.toml): then the speakers
+    that the recipe holds out. Raises EarshotError.
+    """
+    trials = _recipe_trials(model, data) if data.suffix == ".toml" else _data_trials(model, data)
+    outcomes = list(_run(model, trials))
+    if not outcomes:
+        raise EvaluationError(f"{data}: no recording fits the labels of {model.card.name}")
+    figures = summarise(model, outcomes)
+    _print(model, figures)
+    if json_file is not None:
+        _write(json_file, json.dumps(figures, indent=2) + "\n")
+    if plot is not None and model.card.task == "classify":
+        plot_confusion(np.array(figures["confusion"]), model.card.labels, plot)
+    return figures
+
+
+def _data_trials(model: Model, data: Path) -> list[Trial]:
+    """Every recording of a folder of words or of a manifest."""
+    source = SourceConfig(path=str(data), name=data.stem, licence="", attribution="")
+    return [
+        Trial(source.name, said, lambda path=r.path: read_audio(path, model.card.sample_rate))
+        for r in read_source(0, source)
+        if (said := _expected(model, r.text)) is not None
+    ]
+
+
+def _recipe_trials(model: Model, recipe: Path) -> list[Trial]:
+    """The held-out speakers of a training recipe, just as they were validated in training."""
+    config = read_config(recipe, [])
+    if config.model.head.kind != model.card.task:
+        raise EvaluationError(
+            f"{recipe}: trains a {config.model.head.kind} model, {model.card.name} is for "
+            f"{model.card.task}; name the recipe that it was trained by"
+        )
+    corpus = load_corpus(config)
+    return [
+        Trial(group, said, waveform)
+        for group, text, waveform in _held_out(config, corpus)
+        if (said := _expected(model, text)) is not None
+    ]
+
+
+def _held_out(config: Any, corpus: Corpus) -> Iterator[tuple[str, str, Callable[[], np.ndarray]]]:
+    noises = corpus.validation_noises
+    for item in (item for batch in plan_validation(config, corpus) for item in batch):
+        if item.example is None:
+            yield "noise", SILENCE, lambda item=item: item.waveform(noises)
+        else:
+            source = config.data.sources[item.example.recording.source].name
+            yield source, item.example.recording.text, lambda item=item: item.waveform(noises)
+
+
+def _expected(model: Model, text: str) -> str | None:
+    """What the model should answer; None if it has no way to say so."""
+    labels = model.card.labels
+    if model.card.task == "ctc":
+        spells = {name for name in labels if len(name) == 1}
+        return text if text and (set(text) <= spells or set(text.split()) <= set(labels)) else None
+    if text in labels:
+        return text
+    says_a_label = any(word in labels for word in text.split())
+    return UNKNOWN if UNKNOWN in labels and not says_a_label else None
+
+
+def _run(model: Model, trials: Sequence[Trial]) -> Iterator[Outcome]:
+    console = Console(stderr=True)
+    for trial in track(trials, "listening", console=console, transient=True):
+        try:
+            waveform = trial.waveform()
+        except AudioError as error:
+            console.print(f"warning: {error}", highlight=False)
+            continue
+        started = time.perf_counter()
+        heard = model.transcribe(waveform).text if model.card.task == "ctc" else None
+        heard = decide(model, waveform) if heard is None else heard
+        seconds = time.perf_counter() - started
+        duration = len(waveform) / model.card.sample_rate
+        yield Outcome(trial.group, trial.said, heard, duration, seconds)
+
+
+def decide(model: Model, waveform: np.ndarray) -> str:
+    """One label for a whole recording: the moment in which a keyword is surest speaks for it."""
+    log_probs = model.log_probs(waveform)
+    labels = model.card.labels
+    keywords = [k for k, name in enumerate(labels) if name not in model.card.background]
+    moment = int(log_probs[:, keywords].max(axis=1).argmax())
+    return labels[int(log_probs[moment].argmax())]
+
+
+def summarise(model: Model, outcomes: Sequence[Outcome]) -> dict[str, Any]:
+    """The figures of an evaluation; shares, not percent. Rates of other tasks are None."""
+    right = sum(outcome.said == outcome.heard for outcome in outcomes)
+    figures: dict[str, Any] = {
+        "model": model.card.name,
+        "n": len(outcomes),
+        "accuracy": right / len(outcomes),
+        "accuracy_interval": wilson_interval(right, len(outcomes)),
+        "wer": None,
+        "cer": None,
+        "real_time_factor": sum(o.seconds for o in outcomes) / sum(o.duration for o in outcomes),
+        "groups": {},
+    }
+    if model.card.task == "classify":
+        figures |= _classification(model.card.labels, outcomes)
+    else:
+        figures |= _error_rates(outcomes)
+    for group in sorted({outcome.group for outcome in outcomes}):
+        members = [outcome for outcome in outcomes if outcome.group == group]
+        hits = sum(o.said == o.heard for o in members)
+        rates = {} if model.card.task == "classify" else _error_rates(members)
+        interval = wilson_interval(hits, len(members))
+        figures["groups"][group] = {
+            "n": len(members),
+            "accuracy": hits / len(members),
+            "accuracy_interval": interval,
+            **rates,
+        }
+    return figures
+
+
+def _classification(labels: tuple[str, ...], outcomes: Sequence[Outcome]) -> dict[str, Any]:
+    index = {name: k for k, name in enumerate(labels)}
+    counts = np.zeros((len(labels), len(labels)), int)
+    for outcome in outcomes:
+        counts[index[outcome.said], index[outcome.heard]] += 1
+    said = counts.sum(axis=1)
+    recalls = {name: counts[k, k] / said[k] for name, k in index.items() if said[k]}
+    return {
+        "macro_accuracy": float(np.mean(list(recalls.values()))),
+        "recall": {name: float(recall) for name, recall in recalls.items()},
+        "labels": list(labels),
+        "confusion": counts.tolist(),
+    }
+
+
+def _error_rates(outcomes: Sequence[Outcome]) -> dict[str, Any]:
+    said, heard = [o.said for o in outcomes], [o.heard for o in outcomes]
+    characters = [jiwer.process_characters(a, b) for a, b in zip(said, heard, strict=True)]
+    words = [jiwer.process_words(a, b) for a, b in zip(said, heard, strict=True)]
+    figures: dict[str, Any] = {}
+    for name, results in (("cer", characters), ("wer", words)):
+        errors = np.array([r.substitutions + r.deletions + r.insertions for r in results])
+        lengths = np.array([r.hits + r.substitutions + r.deletions for r in results])
+        figures[name] = float(errors.sum() / lengths.sum())
+        figures[f"{name}_interval"] = bootstrap_interval(errors, lengths)
+    return figures
+
+
+def wilson_interval(right: int, n: int) -> tuple[float, float]:
+    """95 % confidence interval of a share (Wilson, 1927)."""
+    share, z = right / n, CONFIDENCE_Z
+    centre = share + z * z / (2 * n)
+    spread = z * np.sqrt(share * (1 - share) / n + z * z / (4 * n * n))
+    scale = 1 + z * z / n
+    return max(0.0, float((centre - spread) / scale)), min(1.0, float((centre + spread) / scale))
+
+
+def bootstrap_interval(errors: np.ndarray, lengths: np.ndarray) -> tuple[float, float]:
+    """95 % interval of sum(errors) / sum(lengths), resampling utterances (Bisani & Ney, 2004)."""
+    rng = np.random.default_rng(SEED)
+    draws = rng.integers(len(errors), size=(RESAMPLES, len(errors)))
+    rates = errors[draws].sum(axis=1) / lengths[draws].sum(axis=1)
+    low, high = np.quantile(rates, [0.025, 0.975])
+    return float(low), float(high)
+
+
+def _print(model: Model, figures: dict[str, Any]) -> None:
+    console = Console()
+    names = ["accuracy"] if model.card.task == "classify" else ["accuracy", "cer", "wer"]
+    table = Table("", "recordings", *(f"{name} % (95 % interval)" for name in names))
+    groups = figures["groups"] if len(figures["groups"]) > 1 else {}
+    for title, row in {**groups, "all": figures}.items():
+        table.add_row(title, str(row["n"]), *(_percent(row, name) for name in names))
+    console.print(table)
+    if model.card.task == "classify":
+        console.print(_confusion_table(figures))
+        console.print(f"mean over the labels: {100 * figures['macro_accuracy']:.2f} %")
+    console.print(f"real-time factor: {figures['real_time_factor']:.4f} (one thread)")
+
+
+def _percent(row: dict[str, Any], name: str) -> str:
+    low, high = row[f"{name}_interval"]
+    return f"{100 * row[name]:.2f} ({100 * low:.1f} to {100 * high:.1f})"
+
+
+def _confusion_table(figures: dict[str, Any]) -> Table:
+    labels = figures["labels"]
+    short = [name.strip("_")[:5] for name in labels]
+    table = Table("said / heard", *short, "right %", padding=(0, 0), title="confusion")
+    for name, row in zip(labels, figures["confusion"], strict=True):
+        if name in figures["recall"]:
+            cells = ["" if not count else str(count) for count in row]
+            table.add_row(name, *cells, f"{100 * figures['recall'][name]:.1f}")
+    return table
+
+
+def _write(path: Path, text: str) -> None:
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+    except OSError as error:
+        raise EvaluationError(
+            f"{path}: cannot be written ({error.strerror}); name another file"
+        ) from None
