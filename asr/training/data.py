@@ -7,7 +7,6 @@ over several processes, sees the same batches.
 import hashlib
 import json
 import logging
-import math
 import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -226,7 +225,7 @@ def load_corpus(config: Config) -> Corpus:
     for source, recordings in zip(config.data.sources, listed, strict=True):
         if source.kind == "noise":
             for noise in _noises(recordings, sample_rate):
-                split = math.floor(len(noise) * (1.0 - NOISE_HELD_OUT))
+                split = round(len(noise) * (1.0 - NOISE_HELD_OUT))
                 noises.append(noise[:split])
                 validation_noises.append(noise[split:])
             continue
@@ -241,6 +240,8 @@ def load_corpus(config: Config) -> Corpus:
             "no speaker is held out to validate on; name some in validation_speakers of a source, "
             "or raise its validation"
         )
+    if SILENCE in labels.background and not noises:
+        raise DataError(f"no noise can be read to learn {SILENCE} from; check the noise sources")
     return Corpus(labels, train, validation, noises, validation_noises)
 
 
@@ -251,7 +252,7 @@ def _noises(recordings: list[Recording], sample_rate: int) -> Iterator[np.ndarra
         except AudioError as error:
             logger.warning("%s: left out", error)
             continue
-        if len(noise) > 1:  # enough for two parts
+        if len(noise) * NOISE_HELD_OUT >= 1.0:
             yield noise
 
 
@@ -336,10 +337,15 @@ class Batch:
 
 
 def plan_epoch(config: Config, corpus: Corpus, epoch: int) -> list[list[Item]]:
-    """The batches of an epoch: which recordings, in which order, with which seeds."""
+    """The batches of an epoch: which recordings, in which order, with which seeds.
+
+    Raises DataError if the epoch is empty.
+    """
     rng = np.random.default_rng([config.optimisation.seed, epoch])
-    items = _draw_classes(config, corpus, rng) if _classifies(config) else []
-    items = items or _draw_texts(config, corpus, rng)
+    draw = _draw_classes if _classifies(config) else _draw_texts
+    items = draw(config, corpus, rng)
+    if not items:
+        raise DataError("no recording was drawn for an epoch; raise the weight of a source")
     order = rng.permutation(len(items))
     batches = []
     pool_size = POOL_BATCHES * _typical_batch(config, items)

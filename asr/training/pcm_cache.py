@@ -81,8 +81,27 @@ def _key(paths: list[Path], sample_rate: int) -> str:
 
 
 def _decode_all(paths: list[Path], sample_rate: int, pcm: Path, index: Path, name: str) -> None:
-    offsets, broken = [0], []
     part = pcm.with_suffix(f".{os.getpid()}.part")
+    index_part = part.with_suffix(".json")
+    try:
+        offsets, broken = _write_samples(paths, sample_rate, part, name)
+        for line in broken:
+            logger.warning("%s: left out", line)
+        if len(broken) == len(paths):
+            raise AudioError(f"{name}: none of its {len(paths)} files can be read; {broken[0]}")
+        index_part.write_text(json.dumps(offsets))
+        part.replace(pcm)
+        index_part.replace(index)
+    finally:
+        part.unlink(missing_ok=True)
+        index_part.unlink(missing_ok=True)
+
+
+def _write_samples(
+    paths: list[Path], sample_rate: int, part: Path, name: str
+) -> tuple[list[int], list[str]]:
+    """Decode into one file; where each recording starts, and what could not be read."""
+    offsets, broken = [0], []
     with part.open("wb") as file:
         decoded = _decoded(paths, sample_rate)
         for samples in track(decoded, f"decoding {name}", len(paths), transient=True):
@@ -91,15 +110,7 @@ def _decode_all(paths: list[Path], sample_rate: int, pcm: Path, index: Path, nam
                 samples = np.zeros(0, np.int16)
             file.write(samples.tobytes())
             offsets.append(offsets[-1] + len(samples))
-    for line in broken:
-        logger.warning("%s: left out", line)
-    if len(broken) == len(paths):
-        part.unlink()
-        raise AudioError(f"{name}: none of its {len(paths)} files can be read; first: {broken[0]}")
-    part.replace(pcm)
-    index_part = part.with_suffix(".json")
-    index_part.write_text(json.dumps(offsets))
-    index_part.replace(index)
+    return offsets, broken
 
 
 def _decoded(paths: list[Path], sample_rate: int) -> Iterator[np.ndarray | AudioError]:
