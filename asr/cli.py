@@ -238,6 +238,25 @@ def train(
 
 
 @app.command(rich_help_panel="Models")
+def synthesise(
+    texts: Annotated[Path, typer.Argument(help="A text file, one text a line.")],
+    out: Annotated[Path, typer.Argument(help="The folder to write to.")],
+    takes: Annotated[int, typer.Option(min=1, help="How often each text is read.")] = 1,
+) -> None:
+    """Have texts read aloud by synthetic voices, to train on beside recordings.
+
+    [bold]asr synthesise[/] texts.txt synthetic/ --takes 20
+
+    Writes FLAC files and a manifest.jsonl that a training configuration can name as a source.
+    Needs the programs espeak-ng and flite.
+    """
+    from asr.training.synthesise import synthesise
+
+    manifest = synthesise(texts, out, takes)
+    _note(f"wrote {manifest}")
+
+
+@app.command(rich_help_panel="Models")
 def export(
     run: Annotated[Path, typer.Argument(help="The folder of a training run.")],
     out: Annotated[Path, typer.Argument(metavar="OUT.onnx", help="The model file to write.")],
