@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from asr.training.encoders import Encoder, EncoderConfig, LayerState, Stem
-from asr.training.heads import ClassifyHead, CtcHead, HeadConfig
+from asr.training.heads import ClassifyHead, CtcHead, HeadConfig, HeadConfigError
 from features.augment import AugmentConfig, spec_augment
 from features.mfcc import Mfcc, MfccConfig
 
@@ -20,6 +20,15 @@ class ModelConfig:
     head: HeadConfig
     mfcc: MfccConfig = field(default_factory=MfccConfig)
     encoder: EncoderConfig = field(default_factory=EncoderConfig)
+
+    def __post_init__(self) -> None:
+        block = self.encoder.block * self.encoder.subsample * self.mfcc.hop_length
+        seconds = block / self.mfcc.sample_rate
+        if self.head.kind == "classify" and self.head.window < seconds:
+            raise HeadConfigError(
+                f"head.window {self.head.window:g} s must not be shorter than a block of "
+                f"{seconds:g} s (encoder.block)"
+            )
 
 
 class AcousticModel(nn.Module):
