@@ -26,7 +26,7 @@ from asr.training.checkpoint import (
     load_checkpoint,
     save_checkpoint,
 )
-from asr.training.config import Config, OptimisationConfig, read_config
+from asr.training.config import Config, OptimisationConfig, parse_config, read_config
 from asr.training.data import (
     Batch,
     Batches,
@@ -98,6 +98,8 @@ def _processes() -> Iterator[tuple[torch.device, int, int]]:
         return
     distributed.init_process_group("nccl" if cuda else "gloo")
     device = torch.device("cuda", int(os.environ["LOCAL_RANK"])) if cuda else torch.device("cpu")
+    if cuda:
+        torch.cuda.set_device(device)
     try:
         yield device, distributed.get_rank(), distributed.get_world_size()
     finally:
@@ -147,6 +149,11 @@ def _fit_normalisation(model: AcousticModel, config: Config, corpus: Corpus) -> 
 def _batches(config: Config, corpus: Corpus, epoch: int, rank: int = 0, world: int = 1) -> Batches:
     augmenter = Augmenter(config.augment, corpus.noises, config.model.mfcc.sample_rate)
     plan = [batch for batch in plan_epoch(config, corpus, epoch) if len(batch) >= world]
+    if not plan:
+        raise TrainingError(
+            f"no batch has a recording for each of {world} processes; raise "
+            "optimisation.batch_seconds"
+        )
     return Batches(plan, corpus.noises, augmenter, rank, world)
 
 
@@ -170,6 +177,8 @@ def _loop(run: Run) -> None:
                     progress.seconds += time.monotonic() - started
                     _evaluate_and_save(run, losses)
                     losses, started = [], time.monotonic()
+                    if progress.stale >= options.patience:  # a resumed run would stop here, too
+                        return
             progress.seconds += time.monotonic() - started
             progress.epoch, progress.batch = progress.epoch + 1, 0
             if losses and progress.epoch == options.epochs:
@@ -235,8 +244,11 @@ def _precision(options: OptimisationConfig, device: torch.device) -> torch.autoc
 
 def _evaluate_and_save(run: Run, losses: list[Tensor]) -> None:
     """Rank 0 validates the averaged weights and writes checkpoints, metrics and curves."""
+    loss = torch.stack(losses).mean()
+    if run.world > 1:
+        distributed.all_reduce(loss)  # each process has its share of a sum
     if run.rank == 0:
-        entry = _entry(run, torch.stack(losses).mean().item())
+        entry = _entry(run, loss.item())
         run.history.append(entry)
         improved = entry[run.metric] < run.progress.best
         run.progress.best = min(run.progress.best, entry[run.metric])
@@ -254,7 +266,7 @@ def _entry(run: Run, train_loss: float) -> dict[str, Any]:
         "step": run.progress.step,
         "epoch": run.progress.epoch,
         "learning_rate": run.optimiser.param_groups[0]["lr"],
-        "train_loss": train_loss * run.world,
+        "train_loss": train_loss,
         "seconds": round(run.progress.seconds, 1),
         **figures,
     }
@@ -291,6 +303,11 @@ def _restore(run: Run, content: dict[str, Any]) -> None:
         raise TrainingError(
             f"{run.config.run}: its checkpoint has other labels than the data gives now; restore "
             "the data, or start a new run under another name"
+        )
+    if parse_config(json.loads(content["config"]), LAST).model != run.config.model:
+        raise TrainingError(
+            f"{run.config.run}: its checkpoint was trained with other settings under [model]; "
+            "restore them, or start a new run under another name"
         )
     run.model.load_state_dict(content["model"])
     run.averaged.module.load_state_dict(content["averaged"])
