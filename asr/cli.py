@@ -227,7 +227,7 @@ def train(
     """Train a model on your own recordings.
 
     [bold]asr train[/] my_words.toml
-    [bold]asr train[/] my_words.toml train.steps=500 --resume
+    [bold]asr train[/] my_words.toml optimisation.epochs=10
 
     Needs the training packages: pip install "earshot\\[train]"
     """
@@ -276,7 +276,9 @@ def export(
 @app.command(rich_help_panel="Models")
 def evaluate(
     model: Annotated[str, typer.Argument(help="A bundled model, or the path of an .onnx file.")],
-    data: Annotated[Path, typer.Argument(help="A folder of words, a JSON-lines manifest, or a recipe.")],
+    data: Annotated[
+        Path, typer.Argument(help="A folder of words, a JSON-lines manifest, or a recipe.")
+    ],
     json_file: Annotated[
         Path | None, typer.Option("--json", metavar="FILE", help="Write the figures here too.")
     ] = None,

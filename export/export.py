@@ -22,6 +22,7 @@ from features.errors import EarshotError
 
 WINDOW_STEPS = 10  # windows per window length that a whole-utterance classifier is slid by
 LICENCE = "Apache-2.0"
+OF_THE_TRAINING = {"learning_rate", "seconds", "train_loss"}  # no figures of the model
 
 
 class ExportError(EarshotError, OSError):
@@ -83,7 +84,7 @@ def _card(
         encoder=asdict(config.model.encoder),
         trigger=config.trigger if classifies else None,
         parameters=sum(p.numel() for p in model.parameters()),
-        metrics=metrics,
+        metrics={name: metrics[name] for name in metrics.keys() - OF_THE_TRAINING},
         training_data=tuple(source.credit for source in config.data.sources),
         licence=LICENCE,
         earshot_version=_earshot_version(),

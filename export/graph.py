@@ -35,7 +35,7 @@ class WholeUtterance(nn.Module):
 
 
 class StreamStep(nn.Module):
-    """One block of a stream: inputs and outputs as `example_inputs` names them, all [batch, ...]."""
+    """One block of a stream: takes and returns what `example_inputs` names, all [batch, ...]."""
 
     def __init__(self, model: AcousticModel) -> None:
         super().__init__()
@@ -44,12 +44,14 @@ class StreamStep(nn.Module):
     def forward(
         self, pcm: Tensor, tail: Tensor, hidden: Tensor, cell: Tensor, *others: Tensor
     ) -> tuple[Tensor, ...]:
-        layers = self.model.config.encoder.layers
+        widths = self.model.encoder.widths
         looks_ahead = self.model.config.encoder.look_ahead > 0
-        ahead = others[:layers] if looks_ahead else [pcm.new_zeros(pcm.shape[0], 0, 1)] * layers
+        nothing = [pcm.new_zeros(pcm.shape[0], 0, width) for width in widths]
+        ahead = others[: len(widths)] if looks_ahead else nothing
         history = others[-1] if self.model.config.head.kind == "classify" else None
         states = [
-            LayerState(*parts) for parts in zip(hidden.unbind(1), cell.unbind(1), ahead, strict=True)
+            LayerState(*parts)
+            for parts in zip(hidden.unbind(1), cell.unbind(1), ahead, strict=True)
         ]
         log_probs, tail, states, history = self.model.step(pcm, tail, states, history)
         following = [

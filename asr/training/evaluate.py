@@ -3,7 +3,7 @@
 import json
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,7 @@ from rich.progress import track
 from rich.table import Table
 
 from asr.model import Model
-from asr.training.config import SourceConfig, read_config
+from asr.training.config import Config, SourceConfig, read_config
 from asr.training.data import SILENCE, UNKNOWN, Corpus, load_corpus, plan_validation, read_source
 from asr.training.plots import plot_confusion
 from features.audio import AudioError, read_audio
@@ -88,6 +88,13 @@ def _recipe_trials(model: Model, recipe: Path) -> list[Trial]:
             f"{recipe}: trains a {config.model.head.kind} model, {model.card.name} is for "
             f"{model.card.task}; name the recipe that it was trained by"
         )
+    # Sources that hold nobody out have nothing to measure on and need not be at hand.
+    sources = tuple(
+        source
+        for source in config.data.sources
+        if source.kind == "noise" or source.validation_speakers or source.validation > 0.0
+    )
+    config = replace(config, data=replace(config.data, sources=sources))
     corpus = load_corpus(config)
     return [
         Trial(group, said, waveform)
@@ -96,7 +103,9 @@ def _recipe_trials(model: Model, recipe: Path) -> list[Trial]:
     ]
 
 
-def _held_out(config: Any, corpus: Corpus) -> Iterator[tuple[str, str, Callable[[], np.ndarray]]]:
+def _held_out(
+    config: Config, corpus: Corpus
+) -> Iterator[tuple[str, str, Callable[[], np.ndarray]]]:
     noises = corpus.validation_noises
     for item in (item for batch in plan_validation(config, corpus) for item in batch):
         if item.example is None:
