@@ -55,7 +55,9 @@ def synthesise(texts: Path, out: Path, takes: int = 1, seed: int = 0) -> Path:
     try:
         lines = [" ".join(line.split()) for line in texts.read_text(encoding="utf-8").splitlines()]
     except (OSError, UnicodeDecodeError) as error:
-        raise SynthesisError(f"{texts}: cannot be read as text ({error}); one text a line") from None
+        raise SynthesisError(
+            f"{texts}: cannot be read as text ({error}); one text a line"
+        ) from None
     readings = draw_readings([line for line in lines if line] * takes, seed)
     if not readings:
         raise SynthesisError(f"{texts}: has no text in it; write one text a line")
