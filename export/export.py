@@ -3,6 +3,7 @@
 import hashlib
 import json
 import subprocess
+from contextlib import suppress
 from dataclasses import asdict
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -52,7 +53,8 @@ def export_run(run: Path, out: Path) -> Model:
             f"{out}: cannot be written ({error.strerror}); name another file"
         ) from None
     finally:
-        part.unlink(missing_ok=True)
+        with suppress(OSError):  # in place by now, or it could not be made
+            part.unlink()
     return Model(out)
 
 

@@ -4,6 +4,8 @@ The reference is the training computation in torch on whole, padded batches; the
 runtime that the device uses, fed in blocks.
 """
 
+import math
+
 import numpy as np
 import torch
 
@@ -39,8 +41,9 @@ def check_parity(trained: AcousticModel, exported: Model) -> float:
         worst = max(worst, _cut(exported, _babble(20_011, rng), cut))
     if not worst <= TOLERANCE:
         raise ParityError(
-            f"{exported.path}: log-probabilities differ from the trained model by {worst:.2g}, "
-            f"more than {TOLERANCE:g}; nothing was exported, please report this model"
+            f"{exported.card.name}: log-probabilities of the exported graph differ from the "
+            f"trained model by {worst:.2g}, more than {TOLERANCE:g}; nothing was exported, please "
+            "report this model"
         )
     return worst
 
@@ -101,6 +104,8 @@ def _cut(exported: Model, audio: np.ndarray, cut: int) -> float:
 
 
 def _difference(expected: np.ndarray, found: np.ndarray) -> float:
+    """Infinite if the shapes differ or something is not a number."""
     if expected.shape != found.shape:
-        return float("inf")
-    return float(np.abs(expected - found).max())
+        return math.inf
+    worst = float(np.abs(expected - found).max())
+    return math.inf if math.isnan(worst) else worst
