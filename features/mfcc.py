@@ -7,6 +7,7 @@ against the loudest frame of the clip. That is what lets the same numbers come o
 import math
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
@@ -86,7 +87,7 @@ class Mfcc(nn.Module):
     dft: Tensor
     mel: Tensor
     dct: Tensor
-    delta: Tensor
+    deltas: Tensor
 
     def __init__(self, config: MfccConfig) -> None:
         super().__init__()
@@ -103,8 +104,7 @@ class Mfcc(nn.Module):
         self.register_buffer("mel", mel, persistent=False)
         dct = constants.create_dct(config.n_mfcc, config.n_mels, norm="ortho")
         self.register_buffer("dct", dct, persistent=False)
-        reach = torch.arange(-DELTA_REACH, DELTA_REACH + 1, dtype=torch.float32)
-        self.register_buffer("delta", reach / reach.square().sum(), persistent=False)
+        self.register_buffer("deltas", _delta_filters(config.deltas), persistent=False)
 
     def forward(self, waveforms: Tensor) -> Tensor:
         """[batch, samples] in [-1, 1] -> [batch, frames, coefficients].
@@ -119,21 +119,32 @@ class Mfcc(nn.Module):
         real, imaginary = spectrum.chunk(2, dim=1)
         power = (real.square() + imaginary.square()).transpose(1, 2)
         decibels = 10.0 * torch.log10((power @ self.mel).clamp(min=self.config.floor))
-        return self._append_deltas(decibels @ self.dct)
+        cepstra = decibels @ self.dct
+        return self._with_deltas(cepstra) if self.config.deltas else cepstra
 
-    def _append_deltas(self, static: Tensor) -> Tensor:
-        orders = [static]
-        for _ in range(self.config.deltas):
-            orders.append(self._regression(orders[-1]))
-        reach = [DELTA_REACH * (self.config.deltas - order) for order in range(len(orders))]
-        trimmed = [x[:, r : x.shape[1] - r] for x, r in zip(orders, reach, strict=True)]
-        return trimmed[0] if len(trimmed) == 1 else torch.cat(trimmed, dim=-1)
+    def _with_deltas(self, cepstra: Tensor) -> Tensor:
+        """Filter every coefficient over time; the frames at the ends are used up by that."""
+        count = self.config.n_mfcc
+        frames = cepstra.transpose(1, 2)
+        orders = [
+            functional.conv1d(frames, taps.expand(count, 1, -1), groups=count)
+            for taps in self.deltas
+        ]
+        return torch.cat(orders, dim=1).transpose(1, 2)
 
-    def _regression(self, frames: Tensor) -> Tensor:
-        """Slope over 2 * DELTA_REACH + 1 frames (Furui, 1986); that many fewer frames come out."""
-        length = frames.shape[1] - 2 * DELTA_REACH
-        shifted = [w * frames[:, k : k + length] for k, w in enumerate(self.delta)]
-        return torch.stack(shifted).sum(dim=0)
+
+def _delta_filters(orders: int) -> Tensor:
+    """Filters over frames [1 + orders, width]: the frame itself, its slope, the slope's slope.
+
+    A slope is the regression over 2 * DELTA_REACH + 1 frames (Furui, 1986).
+    """
+    reach = np.arange(-DELTA_REACH, DELTA_REACH + 1)
+    filters = [np.ones(1)]
+    for _ in range(orders):
+        filters.append(np.convolve(filters[-1], reach / np.sum(reach**2)))
+    width = len(filters[-1])
+    centred = [np.pad(taps, (width - len(taps)) // 2) for taps in filters]
+    return torch.tensor(np.stack(centred), dtype=torch.float32)
 
 
 def _windowed_dft(config: MfccConfig) -> Tensor:

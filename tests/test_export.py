@@ -35,6 +35,7 @@ LABELS = {
     "ctc": ("<blank>", " ", "é", "n", "o"),
     "classify": ("yes", "no", "_unknown_", "_silence_"),
 }
+MFCC = {"whole": {"n_mfcc": 13, "deltas": 2}}  # the front end, too, is part of the file
 LENGTHS = (1, 160, 1_601, 7_777, 16_000, 40_001)
 
 
@@ -48,11 +49,17 @@ class Exported:
     file: Model
 
 
-def save_run(folder: Path, encoder: dict, head: dict) -> tuple[Config, AcousticModel]:
+def save_run(
+    folder: Path, encoder: dict, head: dict, mfcc: dict | None = None
+) -> tuple[Config, AcousticModel]:
     """Write a run whose weights are random, and large enough to matter."""
     tree = {
         "name": "tiny",
-        "model": {"encoder": {"hidden": 12, "stem_channels": 12} | encoder, "head": head},
+        "model": {
+            "encoder": {"hidden": 12, "stem_channels": 12} | encoder,
+            "head": head,
+            "mfcc": mfcc or {},
+        },
         "data": {
             "sources": [{"path": "x", "name": "Words", "licence": "CC0", "attribution": "nobody"}]
         },
@@ -76,7 +83,8 @@ def save_run(folder: Path, encoder: dict, head: dict) -> tuple[Config, AcousticM
 def exported(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Exported:
     encoder, head = request.param
     folder = tmp_path_factory.mktemp("export")
-    config, trained = save_run(folder / "run", ENCODERS[encoder], HEADS[head])
+    settings = ENCODERS[encoder], HEADS[head], MFCC.get(encoder)
+    config, trained = save_run(folder / "run", *settings)
     file = export_run(folder / "run", folder / "new" / "tiny.onnx")
     assert [path.name for path in (folder / "new").iterdir()] == ["tiny.onnx"]
     return Exported(folder / "run", config, trained, file)
