@@ -36,7 +36,6 @@ class LayerState(NamedTuple):
     ahead: Tensor
 
 
-
 class EncoderConfigError(EarshotError, ValueError):
     """An encoder setting that cannot work."""
 
