@@ -22,7 +22,7 @@ def run_asr(*arguments: object, **changes: str) -> subprocess.CompletedProcess[s
         env=environment(**changes),
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=600,
     )
 
 
@@ -33,7 +33,7 @@ def run_python(code: str, **changes: str) -> subprocess.CompletedProcess[str]:
         env=environment(**changes),
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=600,
     )
 
 

@@ -208,7 +208,7 @@ def run_two(*arguments: object) -> subprocess.CompletedProcess[str]:
         env=environment(**ONE_THREAD, GLOO_SOCKET_IFNAME="lo"),
         capture_output=True,
         text=True,
-        timeout=300,
+        timeout=600,
     )
 
 
@@ -297,7 +297,7 @@ def test_a_full_disk_leaves_the_last_checkpoint_as_it_was(trained: Path, recipe:
         preexec_fn=partial(resource.setrlimit, resource.RLIMIT_FSIZE, (limit, limit)),
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=600,
     )
     assert result.returncode == 2, result.stderr
     assert result.stderr.splitlines()[-1].startswith(f"error: {run}")
