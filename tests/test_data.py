@@ -79,12 +79,14 @@ def classifier(folder: Path, tmp_path: Path, **data: object) -> Config:
     return settings_for(tmp_path, sources, CLASSIFY, **data)
 
 
-def recogniser(folder: Path, tmp_path: Path, **fields: object) -> Config:
+def recogniser(folder: Path, tmp_path: Path, warm_epochs: int = 0, **fields: object) -> Config:
     held_out = [speaker(n).name for n in (6, 7)]
     sentences = source(
         folder / "sentences" / "manifest.jsonl", speaker="{speaker}", validation_speakers=held_out
     )
-    return settings_for(tmp_path, [sentences | fields], {"kind": "ctc"})
+    return settings_for(
+        tmp_path, [sentences | fields], {"kind": "ctc"}, warm_epochs=warm_epochs, warm_seconds=0.7
+    )
 
 
 # Speakers
@@ -406,6 +408,25 @@ def test_weights_repeat_recordings(folder: Path, tmp_path: Path) -> None:
     config = recogniser(folder, tmp_path, weight=0.0)
     with pytest.raises(DataError, match="raise the weight"):
         plan_epoch(config, load_corpus(config), 0)
+
+
+def test_training_to_transcribe_starts_with_short_recordings(folder: Path, tmp_path: Path) -> None:
+    config = recogniser(folder, tmp_path, warm_epochs=2)
+    corpus = load_corpus(config)
+    lengths = [example.samples for example in corpus.train]
+    short = [length for length in lengths if length <= 0.7 * SAMPLE_RATE]
+    assert 0 < len(short) < len(lengths)
+    for epoch, expected in ((0, short), (1, short), (2, lengths)):
+        drawn = [item.samples for batch in plan_epoch(config, corpus, epoch) for item in batch]
+        assert sorted(drawn) == sorted(expected)
+
+
+def test_without_short_recordings_training_starts_with_all(folder: Path, tmp_path: Path) -> None:
+    tree = asdict(recogniser(folder, tmp_path, warm_epochs=2))
+    tree["data"]["warm_seconds"] = 0.01
+    config = parse_config(tree, "x")
+    corpus = load_corpus(config)
+    assert sum(map(len, plan_epoch(config, corpus, 0))) == len(corpus.train)
 
 
 def test_words_that_weigh_nothing_are_only_validated(folder: Path, tmp_path: Path) -> None:

@@ -70,6 +70,8 @@ class DataConfig:
     balance: 0 draws classifier labels as often as they occur, 1 equally often.
     unknown, silence: share of an epoch's examples with these labels (classifier).
     max_seconds: longer recordings are left out of CTC training, and cut for classifiers.
+    warm_epochs, warm_seconds: CTC training starts with so many epochs of recordings no longer than
+        this, where there are enough: words are aligned within minutes, sentences alone may never be.
     """
 
     sources: tuple[SourceConfig, ...]
@@ -78,6 +80,8 @@ class DataConfig:
     unknown: float = 0.15
     silence: float = 0.06
     max_seconds: float = 16.0
+    warm_epochs: int = 3
+    warm_seconds: float = 1.5
     validation_limit: int = 3000
 
     def __post_init__(self) -> None:

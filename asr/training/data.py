@@ -32,6 +32,7 @@ SILENCE = "_silence_"
 NOISE_HELD_OUT = 0.2  # the last part of every noise recording is for validation
 POOL_BATCHES = 40  # batches whose recordings are sorted by length together
 CROP_TRIES = 4
+WARM_SHARE = 0.05  # of the recordings must be short enough for warm epochs to make sense
 
 
 class DataError(EarshotError, ValueError):
@@ -344,6 +345,8 @@ def plan_epoch(config: Config, corpus: Corpus, epoch: int) -> list[list[Item]]:
     rng = np.random.default_rng([config.optimisation.seed, epoch])
     draw = _draw_classes if _classifies(config) else _draw_texts
     items = draw(config, corpus, rng)
+    if not _classifies(config) and epoch < config.data.warm_epochs:
+        items = _short(config, items) or items
     if not items:
         raise DataError("no recording was drawn for an epoch; raise the weight of a source")
     order = rng.permutation(len(items))
@@ -398,6 +401,12 @@ def _pack(items: list[Item], limit: float) -> list[list[Item]]:
             batches.append([])
         batches[-1].append(item)
     return batches
+
+
+def _short(config: Config, items: list[Item]) -> list[Item]:
+    """The items for a warm epoch; none if they are too few to learn from."""
+    short = [item for item in items if item.samples <= config.data.warm_seconds * _rate(config)]
+    return short if len(short) >= WARM_SHARE * len(items) else []
 
 
 def _draw_texts(config: Config, corpus: Corpus, rng: np.random.Generator) -> list[Item]:
