@@ -71,7 +71,7 @@ class DataConfig:
     unknown, silence: share of an epoch's examples with these labels (classifier).
     max_seconds: longer recordings are left out of CTC training, and cut for classifiers.
     warm_epochs, warm_seconds: CTC training starts with so many epochs of recordings no longer than
-        this, where there are enough: words are aligned within minutes, sentences alone may never be.
+        this, where there are enough: words get aligned within minutes, sentences perhaps never.
     """
 
     sources: tuple[SourceConfig, ...]
