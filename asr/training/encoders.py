@@ -128,6 +128,25 @@ def reverse(frames: Tensor, lengths: Tensor | None) -> Tensor:
     return frames.gather(1, source.unsqueeze(-1).expand_as(frames))
 
 
+def initialise(lstm: nn.LSTM) -> None:
+    """Xavier input weights, orthogonal recurrent weights, forget gates open.
+
+    After Glorot & Bengio (2010), Saxe et al. (2014) and Jozefowicz et al. (2015). The small uniform
+    weights that torch starts from leave upper layers almost without a signal, and CTC then spends
+    its first thousands of steps on blanks.
+    """
+    hidden = lstm.hidden_size
+    for name, parameter in lstm.named_parameters():
+        if name.startswith("weight_ih"):
+            nn.init.xavier_uniform_(parameter)
+        elif name.startswith("weight_hh"):
+            for gate in parameter.data.split(hidden):
+                nn.init.orthogonal_(gate)
+        else:
+            nn.init.zeros_(parameter)
+    lstm.get_parameter("bias_ih_l0").data[hidden : 2 * hidden] = 1.0  # order: i, f, g, o
+
+
 class Layer(nn.Module):
     """One LSTM layer, with or without the backward direction, over blocks with look-ahead."""
 
@@ -137,6 +156,10 @@ class Layer(nn.Module):
         self.forwards = nn.LSTM(inputs, config.hidden, batch_first=True)
         bidirectional = config.kind == "bilstm"
         self.backwards = nn.LSTM(inputs, config.hidden, batch_first=True) if bidirectional else None
+
+        for lstm in (self.forwards, self.backwards):
+            if lstm is not None:
+                initialise(lstm)
 
     def whole(self, frames: Tensor, lengths: Tensor | None) -> Tensor:
         """Both directions over whole utterances [batch, frames, inputs]; padding has no effect."""
