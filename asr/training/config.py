@@ -70,8 +70,9 @@ class DataConfig:
     balance: 0 draws classifier labels as often as they occur, 1 equally often.
     unknown, silence: share of an epoch's examples with these labels (classifier).
     max_seconds: longer recordings are left out of CTC training, and cut for classifiers.
-    warm_epochs, warm_seconds: CTC training starts with so many epochs of recordings no longer than
-        this, where there are enough: words get aligned within minutes, sentences perhaps never.
+    warm_epochs, warm_seconds: CTC training starts with so many epochs of recordings as they are, not
+        augmented, and where there are enough of them no longer than this: plain words get aligned
+        within minutes, augmented sentences perhaps never.
     """
 
     sources: tuple[SourceConfig, ...]
@@ -144,6 +145,10 @@ class Config:
     trigger: Trigger = field(
         default_factory=lambda: Trigger(threshold=0.6, smoothing=0.3, refractory=0.7)
     )
+
+    def warm(self, epoch: int) -> bool:
+        """Whether this epoch is for finding the alignment: plain and short recordings only."""
+        return self.model.head.kind == "ctc" and epoch < self.data.warm_epochs
 
     @property
     def run(self) -> Path:

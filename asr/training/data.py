@@ -345,7 +345,7 @@ def plan_epoch(config: Config, corpus: Corpus, epoch: int) -> list[list[Item]]:
     rng = np.random.default_rng([config.optimisation.seed, epoch])
     draw = _draw_classes if _classifies(config) else _draw_texts
     items = draw(config, corpus, rng)
-    if not _classifies(config) and epoch < config.data.warm_epochs:
+    if config.warm(epoch):
         items = _short(config, items) or items
     if not items:
         raise DataError("no recording was drawn for an epoch; raise the weight of a source")

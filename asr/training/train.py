@@ -44,7 +44,7 @@ from features.errors import EarshotError
 
 logger = logging.getLogger(__name__)
 
-STATISTICS_BATCHES = 40
+STATISTICS_BATCHES = 80
 
 
 class TrainingError(EarshotError, RuntimeError):
@@ -131,8 +131,8 @@ def _start(config: Config, device: torch.device, rank: int, world: int) -> Run:
 
 @torch.no_grad()
 def _fit_normalisation(model: AcousticModel, config: Config, corpus: Corpus) -> None:
-    """Mean and scale of every coefficient over augmented recordings of the first epoch."""
-    batches = _batches(config, corpus, 0)
+    """Mean and scale of every coefficient over augmented recordings."""
+    batches = _batches(config, corpus, config.data.warm_epochs)
     features = []
     for index in range(min(STATISTICS_BATCHES, len(batches))):
         batch = batches[index]
@@ -147,7 +147,9 @@ def _fit_normalisation(model: AcousticModel, config: Config, corpus: Corpus) -> 
 
 
 def _batches(config: Config, corpus: Corpus, epoch: int, rank: int = 0, world: int = 1) -> Batches:
-    augmenter = Augmenter(config.augment, corpus.noises, config.model.mfcc.sample_rate)
+    augmenter = None
+    if not config.warm(epoch):
+        augmenter = Augmenter(config.augment, corpus.noises, config.model.mfcc.sample_rate)
     plan = [batch for batch in plan_epoch(config, corpus, epoch) if len(batch) >= world]
     if not plan:
         raise TrainingError(
@@ -193,7 +195,8 @@ def _step(run: Run, network: nn.Module, batch: Batch, done: float) -> Tensor:
     rate = options.learning_rate * learning_rate_factor(done, options.warmup)
     for group in run.optimiser.param_groups:
         group["lr"] = rate
-    loss = batch_loss(network, batch.to(run.device), run.config, augment=run.config.augment)
+    augment = None if run.config.warm(run.progress.epoch) else run.config.augment
+    loss = batch_loss(network, batch.to(run.device), run.config, augment)
     if not math.isfinite(loss.item()):
         raise TrainingError(
             f"the loss is {loss.item()} at step {run.progress.step}; continue with --resume and a "
