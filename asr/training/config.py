@@ -70,9 +70,9 @@ class DataConfig:
     balance: 0 draws classifier labels as often as they occur, 1 equally often.
     unknown, silence: share of an epoch's examples with these labels (classifier).
     max_seconds: longer recordings are left out of CTC training, and cut for classifiers.
-    warm_epochs, warm_seconds: CTC training starts with so many epochs of recordings as they are, not
-        augmented, and where there are enough of them no longer than this: plain words get aligned
-        within minutes, augmented sentences perhaps never.
+    warm_epochs, warm_seconds: CTC training starts with so many epochs of recordings that are not
+        augmented and, where there are enough, no longer than this: plain words get aligned within
+        minutes, augmented sentences perhaps never.
     """
 
     sources: tuple[SourceConfig, ...]
