@@ -20,9 +20,9 @@ noise_snr = [10.0, 30.0]
 time_mask_frames = 6
 
 [optimisation]
-epochs = 12
+epochs = 16
 batch_seconds = 8.0
-learning_rate = 1e-2
+learning_rate = 5e-3
 evaluate_every = 30
 ema = 0.9
 workers = 1
