@@ -45,7 +45,7 @@ class StreamStep(nn.Module):
         self, pcm: Tensor, tail: Tensor, hidden: Tensor, cell: Tensor, *others: Tensor
     ) -> tuple[Tensor, ...]:
         widths = self.model.encoder.widths
-        looks_ahead = self.model.config.encoder.look_ahead > 0
+        looks_ahead = self.model.encoder.look_ahead > 0
         nothing = [pcm.new_zeros(pcm.shape[0], 0, width) for width in widths]
         ahead = others[: len(widths)] if looks_ahead else nothing
         history = others[-1] if self.model.config.head.kind == "classify" else None
@@ -75,10 +75,10 @@ def example_inputs(model: AcousticModel, batch: int) -> dict[str, Tensor]:
         "hidden": torch.stack([state.hidden for state in states], dim=1),
         "cell": torch.stack([state.cell for state in states], dim=1),
     }
-    if config.encoder.look_ahead:
+    if model.encoder.look_ahead:
         inputs |= {f"ahead_{k}": state.ahead for k, state in enumerate(states)}
     if config.head.kind == "classify":
-        frames = model.window_frames - config.encoder.block
+        frames = model.window_frames - model.encoder.latency.block
         inputs["history"] = torch.zeros(batch, frames, config.encoder.width)
     return inputs
 

@@ -237,7 +237,7 @@ def test_a_stream_that_starts_again_has_heard_nothing(
 @torch.no_grad()
 def test_a_frame_hears_nothing_beyond_its_look_ahead(encoder: EncoderConfig) -> None:
     model = build(encoder, HEADS["ctc"])
-    delay = encoder.total_look_ahead
+    delay = model.encoder.look_ahead
     changed_from = 8 * model.block_length
     sound = noise(15 * model.block_length)
     other = torch.cat([sound[:changed_from], noise(len(sound) - changed_from, seed=1)])

@@ -24,6 +24,14 @@ from torch.nn import functional
 from features.errors import EarshotError
 
 
+class Latency(NamedTuple):
+    """How an encoder hears a stream, in encoder frames: `block` frames per step (0: the whole
+    utterance at once), each layer `look_ahead` frames behind its input."""
+
+    block: int
+    look_ahead: int
+
+
 class LayerState(NamedTuple):
     """What a layer carries from block to block.
 
@@ -45,6 +53,8 @@ class EncoderConfig:
     """Settings of the encoder. `block` and `look_ahead` count frames after the stem.
 
     look_ahead: frames that each layer waits for beyond its block; the delays of the layers add up.
+    also: other [block, look_ahead] that training draws for half of its steps, so that the weights
+        serve these latencies, too, and gain from hearing further.
 
     stem_channels: width of the two convolutions before the LSTM.
     subsample: feature frames per encoder frame (the stem's stride).
@@ -58,6 +68,7 @@ class EncoderConfig:
     layers: int = 2
     block: int = 0
     look_ahead: int = 0
+    also: tuple[tuple[int, int], ...] = ()
     dropout: float = 0.1
 
     def __post_init__(self) -> None:
@@ -66,23 +77,29 @@ class EncoderConfig:
                 raise EncoderConfigError(f"encoder.{field} must be at least 1")
         if self.subsample > 2 * KERNEL - 1:
             raise EncoderConfigError(f"encoder.subsample must be at most {2 * KERNEL - 1}")
-        if min(self.block, self.look_ahead) < 0 or not 0.0 <= self.dropout < 1.0:
+        if not 0.0 <= self.dropout < 1.0:
+            raise EncoderConfigError("encoder.dropout must be in [0, 1)")
+        self._check(self.latency, "")
+        for pair in self.also:
+            self._check(Latency(*pair), "encoder.also: ")
+
+    def _check(self, latency: Latency, name: str) -> None:
+        if min(latency) < 0:
             raise EncoderConfigError(
-                "encoder.block and encoder.look_ahead must not be negative, "
-                "encoder.dropout must be in [0, 1)"
+                f"{name}encoder.block and encoder.look_ahead must not be negative"
             )
-        if self.look_ahead and (self.kind == "lstm" or not self.block):
+        if latency.look_ahead and (self.kind == "lstm" or not latency.block):
             raise EncoderConfigError(
-                "encoder.look_ahead needs kind = 'bilstm' and a block; an 'lstm' never looks "
-                "ahead and a whole-utterance 'bilstm' sees everything"
+                f"{name}encoder.look_ahead needs kind = 'bilstm' and a block; an 'lstm' never "
+                "looks ahead and a whole-utterance 'bilstm' sees everything"
             )
-        if self.kind == "lstm" and not self.block:
-            raise EncoderConfigError("encoder.block must be at least 1 for an 'lstm'")
+        if self.kind == "lstm" and not latency.block:
+            raise EncoderConfigError(f"{name}encoder.block must be at least 1 for an 'lstm'")
 
     @property
-    def total_look_ahead(self) -> int:
-        """Frames that the output is behind the input."""
-        return self.look_ahead * self.layers
+    def latency(self) -> Latency:
+        """What the model is made for, unless another latency is set."""
+        return Latency(self.block, self.look_ahead)
 
     @property
     def width(self) -> int:
@@ -152,7 +169,6 @@ class Layer(nn.Module):
 
     def __init__(self, inputs: int, config: EncoderConfig) -> None:
         super().__init__()
-        self.config = config
         self.forwards = nn.LSTM(inputs, config.hidden, batch_first=True)
         bidirectional = config.kind == "bilstm"
         self.backwards = nn.LSTM(inputs, config.hidden, batch_first=True) if bidirectional else None
@@ -169,13 +185,15 @@ class Layer(nn.Module):
         back, _ = self.backwards(reverse(frames, lengths))
         return torch.cat([ahead, reverse(back, lengths)], dim=-1)
 
-    def blocks(self, frames: Tensor, state: LayerState) -> tuple[Tensor, LayerState]:
+    def blocks(
+        self, frames: Tensor, state: LayerState, latency: Latency
+    ) -> tuple[Tensor, LayerState]:
         """Run over the next blocks of a stream, `look_ahead` frames behind what comes in.
 
         frames: [batch, count * block, inputs]. Returns [batch, count * block, width], delayed by
         look_ahead frames, and the state for the blocks that follow.
         """
-        block, look_ahead = self.config.block, self.config.look_ahead
+        block, look_ahead = latency
         heard = torch.cat([state.ahead, frames], dim=1)
         now = heard[:, : frames.shape[1]]
         hidden = (state.hidden.unsqueeze(0), state.cell.unsqueeze(0))
@@ -189,16 +207,42 @@ class Layer(nn.Module):
         return output, LayerState(last_hidden.squeeze(0), last_cell.squeeze(0), ahead)
 
 
+class Dropout(nn.Module):
+    """Variational dropout: the same units of an utterance at all of its frames (Gal & Ghahramani,
+    2016), so that a recurrence does not average the noise away."""
+
+    def __init__(self, probability: float) -> None:
+        super().__init__()
+        self.probability = probability
+
+    def forward(self, frames: Tensor) -> Tensor:
+        """[batch, frames, width] -> the same shape."""
+        if not self.training or not self.probability:
+            return frames
+        mask = torch.empty_like(frames[:, :1]).bernoulli_(1.0 - self.probability)
+        return frames * mask / (1.0 - self.probability)
+
+
 class Encoder(nn.Module):
-    """A stack of `Layer`s with dropout between them."""
+    """A stack of `Layer`s with dropout before each.
+
+    latency: the configured one at first; it may be set to any other, since the weights do not
+        depend on it.
+    """
 
     def __init__(self, inputs: int, config: EncoderConfig) -> None:
         super().__init__()
         self.config = config
+        self.latency = config.latency
         self.widths = [inputs] + [config.width] * (config.layers - 1)
         layers = nn.ModuleList(Layer(width, config) for width in self.widths)
         self.layers = cast(Iterable[Layer], layers)
-        self.dropout = nn.Dropout(config.dropout)
+        self.dropout = Dropout(config.dropout)
+
+    @property
+    def look_ahead(self) -> int:
+        """Frames that the output is behind the input."""
+        return self.latency.look_ahead * self.config.layers
 
     def whole(self, frames: Tensor, lengths: Tensor | None) -> Tensor:
         """[batch, frames, inputs] -> [batch, frames, width], each utterance at once."""
@@ -210,17 +254,17 @@ class Encoder(nn.Module):
         """The zero states that every stream starts from."""
         hidden = like.new_zeros(batch, self.config.hidden)
         return [
-            LayerState(hidden, hidden, like.new_zeros(batch, self.config.look_ahead, width))
+            LayerState(hidden, hidden, like.new_zeros(batch, self.latency.look_ahead, width))
             for width in self.widths
         ]
 
     def blocks(self, frames: Tensor, states: list[LayerState]) -> tuple[Tensor, list[LayerState]]:
         """[batch, count * block, inputs] -> [batch, count * block, width], and the next states.
 
-        The output is `config.total_look_ahead` frames behind the input.
+        The output is `look_ahead` frames behind the input.
         """
         following = []
         for layer, state in zip(self.layers, states, strict=True):
-            frames, after = layer.blocks(self.dropout(frames), state)
+            frames, after = layer.blocks(self.dropout(frames), state, self.latency)
             following.append(after)
         return frames, following

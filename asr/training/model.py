@@ -59,7 +59,7 @@ class AcousticModel(nn.Module):
     @property
     def streaming(self) -> bool:
         """True if the encoder runs block by block."""
-        return self.config.encoder.block > 0
+        return self.encoder.latency.block > 0
 
     @property
     def hop_length(self) -> int:
@@ -69,12 +69,12 @@ class AcousticModel(nn.Module):
     @property
     def block_length(self) -> int:
         """Samples per step of a stream."""
-        return self.config.encoder.block * self.hop_length
+        return self.encoder.latency.block * self.hop_length
 
     @property
     def look_ahead(self) -> int:
         """Delay of a stream's output behind its input."""
-        return self.config.encoder.total_look_ahead * self.hop_length
+        return self.encoder.look_ahead * self.hop_length
 
     @property
     def context(self) -> int:
@@ -123,14 +123,14 @@ class AcousticModel(nn.Module):
         frames = self.stem(self._features(padded, frame_lengths, augment))
         hidden, _ = self.encoder.blocks(frames, self.encoder.initial_state(batch, frames))
         if isinstance(self.head, CtcHead):
-            first = self.config.encoder.total_look_ahead
+            first = self.encoder.look_ahead
             frame_count = -(-samples // self.hop_length)
             return self.head(hidden)[:, first : first + frame_count], frame_lengths
         return self.head(self._last_window(hidden, frame_lengths), None), frame_lengths
 
     def _last_window(self, hidden: Tensor, frame_lengths: Tensor | None) -> Tensor:
         """The frames that a streaming classifier pools over in the block that ends an utterance."""
-        block, look_ahead = self.config.encoder.block, self.config.encoder.total_look_ahead
+        block, look_ahead = self.encoder.latency.block, self.encoder.look_ahead
         padded = functional.pad(hidden, (0, 0, self.window_frames, 0))
         if frame_lengths is None:
             return padded[:, -self.window_frames :]
@@ -163,4 +163,4 @@ class AcousticModel(nn.Module):
             return self.head(hidden), tail, states, None
         assert history is not None
         window = torch.cat([history, hidden], dim=1)[:, -self.window_frames :]
-        return self.head(window, None), tail, states, window[:, self.config.encoder.block :]
+        return self.head(window, None), tail, states, window[:, self.encoder.latency.block :]

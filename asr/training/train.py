@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
 from rich.progress import Progress as Bar
@@ -37,6 +38,7 @@ from asr.training.data import (
     plan_epoch,
     plan_validation,
 )
+from asr.training.encoders import EncoderConfig, Latency
 from asr.training.model import AcousticModel
 from asr.training.plots import plot_curves
 from features.augment import AugmentConfig, Augmenter
@@ -189,13 +191,14 @@ def _loop(run: Run) -> None:
 
 def _step(run: Run, network: nn.Module, batch: Batch, done: float) -> Tensor:
     """One update; `done` is the share of the training behind it. Returns the loss, detached."""
-    options = run.config.optimisation
+    options, progress = run.config.optimisation, run.progress
     # Seeded by the step, so that a resumed run drops and masks what an uninterrupted one does.
-    torch.manual_seed(options.seed + 7919 * run.progress.step + run.rank)
+    torch.manual_seed(options.seed + 7919 * progress.step + run.rank)
     rate = options.learning_rate * learning_rate_factor(done, options.warmup)
     for group in run.optimiser.param_groups:
         group["lr"] = rate
     augment = None if run.config.warm(run.progress.epoch) else run.config.augment
+    run.model.encoder.latency = draw_latency(run.config.model.encoder, options.seed, progress.step)
     loss = batch_loss(network, batch.to(run.device), run.config, augment)
     if not math.isfinite(loss.item()):
         raise TrainingError(
@@ -208,6 +211,15 @@ def _step(run: Run, network: nn.Module, batch: Batch, done: float) -> Tensor:
     run.optimiser.step()
     run.averaged.update_parameters(run.model)
     return loss.detach()
+
+
+def draw_latency(encoder: EncoderConfig, seed: int, step: int) -> Latency:
+    """The latency of a step, the same in every process: the model's own, or for half of the steps
+    one of `also`, if there are any."""
+    rng = np.random.default_rng([seed, step])
+    if not encoder.also or rng.random() < 0.5:
+        return encoder.latency
+    return Latency(*encoder.also[rng.integers(len(encoder.also))])
 
 
 def learning_rate_factor(done: float, warmup: float) -> float:
