@@ -61,11 +61,14 @@ def load(model: str | os.PathLike[str]) -> "Model":
 
 
 class Model:
-    """One InferenceSession and the card that came with it. Use `asr.load` to get one."""
+    """One InferenceSession and the card that came with it. Use `asr.load` to get one.
 
-    def __init__(self, path: Path) -> None:
+    options: how the session runs, `session_options()` if not given.
+    """
+
+    def __init__(self, path: Path, options: ort.SessionOptions | None = None) -> None:
         self.path = path
-        self._session = _open(path)
+        self._session = _open(path, options or session_options())
         metadata = self._session.get_modelmeta().custom_metadata_map
         self.card = ModelCard.from_metadata(metadata, str(path))
         for mismatch in _mismatches(self._session, self.card):
@@ -134,11 +137,16 @@ class Model:
         return spot(self, source, sample_rate)
 
 
-def _open(path: Path) -> ort.InferenceSession:
+def session_options(threads: int = 1) -> ort.SessionOptions:
+    """Return how a model runs: on one thread, a step being too small to share, unless told."""
     options = ort.SessionOptions()
-    options.intra_op_num_threads = 1  # a step is too small to share, and the device has other work
+    options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
     options.log_severity_level = 4  # what matters is raised
+    return options
+
+
+def _open(path: Path, options: ort.SessionOptions) -> ort.InferenceSession:
     try:
         return ort.InferenceSession(path, options, providers=["CPUExecutionProvider"])
     except UNREADABLE as error:
