@@ -14,10 +14,13 @@ import numpy as np
 from asr.decode import Event
 from asr.decode.ctc import GreedyDecoder
 from asr.decode.keywords import KeywordTrigger
+from asr.decode.seam import find_seam
 from asr.model import Model, ModelError
+from features.activity import quietest
 from features.errors import EarshotError
 
-WHOLE_SECONDS = 60.0  # the longest utterance that a whole-utterance ctc model is given
+WHOLE_SECONDS = 60.0  # the longest audio that a whole-utterance ctc model is given at once
+OVERLAP_SECONDS = 1.0  # how far its runs reach over a cut
 SHORTEST_SECONDS = 0.1  # shorter audio is zero-padded to this before it is scored
 
 
@@ -150,27 +153,60 @@ class WindowScorer:
 
 
 class WholeScorer:
-    """Keeps an utterance until it ends and scores it in one run."""
+    """Keeps an utterance until it ends and scores it in one run; long audio takes several.
+
+    Of audio beyond WHOLE_SECONDS the run is cut at the quietest place of the second half. Both
+    runs reach OVERLAP_SECONDS over a cut and are joined where both hear nothing; ceil(samples /
+    hop_length) frames come out in all.
+    """
 
     def __init__(self, model: Model) -> None:
+        card = model.card
+        if card.blank is None:
+            raise ValueError(f"model {card.name} is no ctc model")
         self._model = model
-        self._pieces: list[np.ndarray] = []
+        self._blank = card.blank
+        self._sample_rate = card.sample_rate
+        self._hop_length = card.hop_length
+        self._overlap = round(OVERLAP_SECONDS * card.sample_rate / card.hop_length)  # frames
+        self._audio = np.zeros((1, round(WHOLE_SECONDS * card.sample_rate)), np.float32)
+        self._filled = 0
         self._samples = 0
+        # Frames around the last cut, as the run before it scored them.
+        self._before = np.zeros((0, len(card.labels)), np.float32)
 
     def push(self, samples: np.ndarray) -> Iterator[Scores]:
-        self._pieces.append(samples.copy())
-        self._samples += len(samples)
-        if self._samples > WHOLE_SECONDS * self._model.card.sample_rate:
-            raise StreamError(
-                f"longer than the {WHOLE_SECONDS:.0f} s that a whole-utterance model takes; "
-                "cut it up, or use a streaming model"
-            )
-        return iter(())
+        length = self._audio.shape[1]
+        while len(samples):
+            if self._filled == length:
+                yield self._cut()
+            piece, samples = np.split(samples, [length - self._filled])
+            self._audio[0, self._filled : self._filled + len(piece)] = piece
+            self._filled += len(piece)
+            self._samples += len(piece)
 
     def finish(self) -> Iterator[Scores]:
-        if self._samples:
-            log_probs, _ = self._model.step(np.concatenate(self._pieces)[None], {})
-            yield Scores(self._samples, log_probs[0])
+        if self._filled:
+            yield Scores(self._samples, self._score(self._filled))
+
+    def _cut(self) -> Scores:
+        """Score up to beyond a pause and keep what comes after the beginning of the overlap."""
+        overlap = self._overlap * self._hop_length
+        first, last = self._filled // 2, self._filled - overlap
+        pause = first + quietest(self._audio[0, first:last], self._sample_rate)
+        cut = pause - pause % self._hop_length
+        frames, self._before = np.split(self._score(cut + overlap), [-2 * self._overlap])
+        rest = self._audio[0, cut - overlap : self._filled].copy()
+        self._filled = len(rest)
+        self._audio[0, : self._filled] = rest
+        return Scores(self._samples, frames)
+
+    def _score(self, samples: int) -> np.ndarray:
+        """Return the frames of the first `samples`, joined to those of the run before."""
+        log_probs, _ = self._model.step(self._audio[:, :samples], {})
+        frames, before = log_probs[0], self._before
+        seam = find_seam(before, frames[: len(before)], self._blank) if len(before) else 0
+        return np.concatenate([before[:seam], frames[seam:]])
 
 
 class Stream:
