@@ -301,6 +301,38 @@ def evaluate(
         evaluate(load(model), data, json_file, plot)
 
 
+@app.command(rich_help_panel="Models")
+def bench(
+    model: Annotated[str, typer.Argument(help="A bundled model, or the path of an .onnx file.")],
+    json_file: Annotated[
+        Path | None, typer.Option("--json", metavar="FILE", help="Write the figures here too.")
+    ] = None,
+    audio: Annotated[
+        Path | None,
+        typer.Option(metavar="PATH", help="A recording or a folder of them, instead of noise."),
+    ] = None,
+    threads: Annotated[int, typer.Option(min=1, help="Processor threads of a step.")] = 1,
+    peers: Annotated[
+        bool, typer.Option("--peers", help="Measure torch and pocketsphinx beside it.")
+    ] = False,
+) -> None:
+    """Measure how fast and how large a model is on this machine.
+
+    [bold]asr bench[/] commands
+    [bold]asr bench[/] my_words.onnx --json figures.json
+    [bold]asr bench[/] english --peers --audio digits/    a folder of words: who gets them right?
+
+    Real-time factor is seconds of computing per second of audio. Of the sound that a stream is
+    pushed, many blocks only wait for the next: p50 and p99 are of all of them.
+    --peers needs more packages: pip install "earshot\\[bench]"
+    """
+    with _training_packages("bench"):
+        from asr.model import load
+        from export.benchmark import benchmark
+
+        benchmark(load(model), audio=audio, threads=threads, peers=peers, json_file=json_file)
+
+
 def _for_each_file(paths: list[Path], show: Callable[[Path, bool], None]) -> None:
     """Call show(file, several) for each; what goes wrong with one does not stop the others."""
     from features.audio import AudioError, find_audio
@@ -345,8 +377,8 @@ def _show_live(events: "list[Event]", format: Format) -> None:
 
 
 @contextlib.contextmanager
-def _training_packages() -> Iterator[None]:
-    """Say how to install the training packages if one of them turns out to be missing."""
+def _training_packages(extra: str = "train") -> Iterator[None]:
+    """Say which extra installs the training packages if one of them turns out to be missing."""
     try:
         yield
     except ModuleNotFoundError as error:
@@ -354,7 +386,7 @@ def _training_packages() -> Iterator[None]:
         if package not in TRAINING_PACKAGES:
             raise
         raise CommandError(
-            f'{package} is not installed; get what training needs: pip install "earshot[train]"'
+            f'{package} is not installed; get what this needs: pip install "earshot[{extra}]"'
         ) from None
 
 

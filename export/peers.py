@@ -1,0 +1,197 @@
+"""Others on the same audio, to compare a model with: torch as it comes, and pocketsphinx."""
+
+import importlib.metadata
+import time
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, get_args
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from asr.card import ModelCard
+from asr.model import Model
+from asr.training.config import SourceConfig
+from asr.training.data import read_source
+from asr.training.encoders import EncoderConfig
+from asr.training.evaluate import decide, wilson_interval
+from asr.training.heads import HeadConfig
+from asr.training.model import AcousticModel, ModelConfig
+from export.benchmark import BenchmarkError, best_seconds
+from export.graph import StreamStep, example_inputs
+from features.audio import read_audio
+from features.mfcc import MfccConfig
+
+if TYPE_CHECKING:
+    from pocketsphinx import Decoder
+
+DIGITS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
+POCKETSPHINX_RATE = 16_000
+FILES = 1000  # of a folder of words, evenly spaced if it holds more
+
+Recogniser = Callable[[np.ndarray], str]
+
+
+def compare(model: Model, sound: np.ndarray, audio: Path | None, threads: int) -> dict[str, Any]:
+    """Return what the others take for `sound` and, if `audio` is a folder of words, get right.
+
+    Entries: torch; pocketsphinx, None if it is not installed; files, None if either of the two is
+    missing. Raises BenchmarkError.
+    """
+    figures = {"torch": _torch(model, sound, threads), "pocketsphinx": None, "files": None}
+    try:
+        import pocketsphinx  # noqa: F401
+    except ModuleNotFoundError:
+        return figures
+    figures["pocketsphinx"] = _pocketsphinx(model, sound)
+    if audio is not None and audio.is_dir():
+        figures["files"] = _files(model, audio)
+    return figures
+
+
+# torch
+
+
+def torch_model(model: Model) -> AcousticModel:
+    """Return the network that a card describes, with random weights. Raises BenchmarkError."""
+    card = model.card
+    for pooling in get_args(HeadConfig.__annotations__["pooling"]):  # it is not in the card
+        labels = card.labels if card.task == "classify" else ()
+        head = HeadConfig(kind=card.task, labels=labels, pooling=pooling)
+        config = ModelConfig(
+            head=head, mfcc=MfccConfig(**card.mfcc), encoder=EncoderConfig(**card.encoder)
+        )
+        network = AcousticModel(config, len(card.labels)).eval()
+        if sum(p.numel() for p in network.parameters()) == card.parameters:
+            return network
+    raise BenchmarkError(
+        f"{model.path}: its card does not describe a network of {card.parameters} parameters; "
+        "export it again, or leave out --peers"
+    )
+
+
+def _torch(model: Model, sound: np.ndarray, threads: int) -> dict[str, Any]:
+    """Real-time factors of torch without a graph of any kind, as training runs it."""
+    network, card = torch_model(model), model.card
+    torch.set_num_threads(threads)
+    pcm = torch.from_numpy(sound)[None]
+    duration = len(sound) / card.sample_rate
+    with torch.inference_mode():
+        if card.window_length is not None:
+            windows = pcm.unfold(1, card.window_length, card.hop_length)[0]
+            offline = best_seconds(lambda: [network(window[None], None) for window in windows])
+            streaming = offline
+        else:
+            offline = best_seconds(lambda: network(pcm, None))
+            streaming = best_seconds(lambda: _steps(network, pcm)) if card.streaming else None
+    return {
+        "version": torch.__version__,
+        "offline_rtf": offline / duration,
+        "streaming_rtf": None if streaming is None else streaming / duration,
+    }
+
+
+def _steps(network: AcousticModel, pcm: Tensor) -> None:
+    """A stream: [1, samples] block by block, the state carried along."""
+    step = StreamStep(network)
+    _, *states = example_inputs(network, batch=1).values()
+    for block in pcm.unfold(1, network.block_length, network.block_length).unbind(1):
+        _, *states = step(block, *states)
+
+
+# pocketsphinx
+
+
+def _decoder() -> "Decoder":
+    """The English acoustic model and dictionary that come with pocketsphinx."""
+    from pocketsphinx import Decoder
+
+    return Decoder(lm=None, samprate=POCKETSPHINX_RATE, loglevel="FATAL")
+
+
+def _one_of(decoder: "Decoder", words: Iterable[str], sample_rate: int) -> Recogniser:
+    """A function from float32 (samples,) to the one of `words` that is heard, or to nothing."""
+    grammar = f"#JSGF V1.0; grammar words; public <word> = {' | '.join(words)};"
+    decoder.add_jsgf_string("words", grammar)
+    decoder.activate_search("words")
+
+    def hear(waveform: np.ndarray) -> str:
+        samples = read_audio(waveform, POCKETSPHINX_RATE, source_rate=sample_rate)
+        pcm = (32767.0 * samples.clip(-1.0, 1.0)).astype(np.int16)
+        decoder.start_utt()
+        decoder.process_raw(pcm.tobytes(), full_utt=True)
+        decoder.end_utt()
+        hypothesis = decoder.hyp()
+        return hypothesis.hypstr if hypothesis else ""
+
+    return hear
+
+
+def _pocketsphinx(model: Model, sound: np.ndarray) -> dict[str, Any]:
+    """Real-time factor of telling ten digits apart, second by second."""
+    rate = model.card.sample_rate
+    hear = _one_of(_decoder(), DIGITS, rate)
+    seconds = [sound[start : start + rate] for start in range(0, len(sound), rate)]
+    taken = best_seconds(lambda: [hear(second) for second in seconds])
+    return {
+        "version": importlib.metadata.version("pocketsphinx"),
+        "offline_rtf": taken * rate / len(sound),
+        "streaming_rtf": None,
+    }
+
+
+# Files
+
+
+def _files(model: Model, folder: Path) -> dict[str, Any] | None:
+    """What the model and pocketsphinx make of recordings of words that both of them know."""
+    card, decoder = model.card, _decoder()
+    recordings = [
+        (word, path)
+        for word, path in _recordings(card, folder)
+        if decoder.lookup_word(word) is not None
+    ]
+    if not recordings:
+        return None
+    recordings = recordings[:: -(-len(recordings) // FILES)]
+    words = sorted({word for word, _ in recordings})
+    return {
+        "n": len(recordings),
+        "words": words,
+        "model": _score(recordings, card, lambda waveform: recognise(model, waveform)),
+        "pocketsphinx": _score(recordings, card, _one_of(decoder, words, card.sample_rate)),
+    }
+
+
+def recognise(model: Model, waveform: np.ndarray) -> str:
+    """Return what a model makes of a recording of one word."""
+    if model.card.task == "classify":
+        return decide(model, waveform)
+    return model.transcribe(waveform).text
+
+
+def _recordings(card: ModelCard, folder: Path) -> Iterator[tuple[str, Path]]:
+    """Words that a model can answer, and their recordings, <folder>/<word>/<file>."""
+    source = SourceConfig(path=str(folder), name=folder.name, licence="", attribution="")
+    for recording in read_source(0, source):
+        word = recording.text
+        answers = word in card.labels or set(word) <= set(card.labels)
+        if answers and recording.path.parent != folder:
+            yield word, recording.path
+
+
+def _score(recordings: list[tuple[str, Path]], card: ModelCard, hear: Recogniser) -> dict[str, Any]:
+    right, taken, duration = 0, 0.0, 0.0
+    for word, path in recordings:
+        waveform = read_audio(path, card.sample_rate)
+        started = time.perf_counter()
+        heard = hear(waveform)
+        taken += time.perf_counter() - started
+        duration += len(waveform) / card.sample_rate
+        right += heard == word
+    return {
+        "accuracy": right / len(recordings),
+        "accuracy_interval": wilson_interval(right, len(recordings)),
+        "rtf": taken / duration,
+    }
