@@ -5,10 +5,15 @@ bits). A file read whole and the same file streamed give the same samples. What 
 still holds is used, and a warning is logged that says where it ends.
 """
 
+import contextlib
+import io
 import logging
 import os
+import shutil
+import threading
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any, BinaryIO, cast
 
 import numpy as np
 import soundfile
@@ -24,6 +29,8 @@ RESAMPLING_QUALITY = "HQ"
 PEAK_LIMIT = 100.0
 CHANNEL_LIMIT = 64
 READ_FRAMES = 1 << 20
+PIPE = "standard input"
+PIPE_BYTES = 1 << 16
 
 logger = logging.getLogger(__name__)
 
@@ -41,6 +48,32 @@ class _ForwardFile(soundfile.SoundFile):
 
     def seekable(self) -> bool:
         return False
+
+
+class _Rewound(io.RawIOBase):
+    """A pipe that libsndfile opens as a FLAC file: it wants to go back to the start once."""
+
+    def __init__(self, pipe: io.BufferedReader) -> None:
+        self._pipe = pipe
+        self._head = b""
+        self._place = 0
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        """Pretend to go anywhere; only what was read first is really there to be read again."""
+        self._place = offset + (0, self._place, 1 << 62)[whence]
+        return self._place
+
+    def tell(self) -> int:
+        return self._place
+
+    def readinto(self, buffer: Any) -> int:
+        again = self._head[self._place : self._place + len(buffer)]
+        data = again + self._pipe.read(len(buffer) - len(again))
+        if self._place <= len(self._head) < PIPE_BYTES:
+            self._head += data[len(again) :]
+        self._place += len(data)
+        buffer[: len(data)] = data
+        return len(data)
 
 
 def find_audio(path: str | os.PathLike[str]) -> list[Path]:
@@ -104,10 +137,74 @@ def stream_audio(
     with _open(path) as file:
         frames = max(1, round(block_seconds * file.samplerate))
         blocks = _mono_blocks(file, path, frames)
-        if file.samplerate == sample_rate:
-            yield from blocks
-        else:
-            yield from _resample_blocks(blocks, file.samplerate, sample_rate)
+        yield from _at_rate(blocks, file.samplerate, sample_rate)
+
+
+def stream_pipe(
+    pipe: io.BufferedReader,
+    sample_rate: int,
+    *,
+    source_rate: int | None = None,
+    block_seconds: float = 0.25,
+) -> Iterator[np.ndarray]:
+    """Yield what comes through a pipe, such as sys.stdin.buffer, as `stream_audio` does.
+
+    source_rate: None if an audio file of any format comes through the pipe; the rate in Hz of raw
+        PCM, signed 16-bit little-endian mono, whose blocks are yielded as soon as they arrive.
+    Raises AudioError.
+    """
+    if not pipe.peek(1):
+        raise AudioError(f"{PIPE}: nothing comes from it; pipe a recording into it")
+    if source_rate is None:
+        with _open_pipe(pipe) as file:
+            rate = file.samplerate
+            blocks = _mono_blocks(file, PIPE, max(1, round(block_seconds * rate)))
+            yield from _at_rate(blocks, rate, sample_rate)
+    else:
+        yield from _at_rate(_raw_blocks(pipe), source_rate, sample_rate)
+
+
+def _open_pipe(pipe: io.BufferedReader) -> _ForwardFile:
+    """Open the audio file that comes through a pipe, or say in one line why not."""
+    try:
+        if pipe.seekable():  # a file that was redirected
+            return _ForwardFile(pipe)
+        if pipe.peek(4).startswith(b"fLaC"):
+            return _ForwardFile(cast(BinaryIO, _Rewound(pipe)))
+        return _ForwardFile(_flowing_on(pipe), closefd=True)
+    except soundfile.LibsndfileError as error:
+        raise AudioError(
+            f"{PIPE}: cannot be decoded ({error.error_string.rstrip('.')}); pipe a WAV or FLAC "
+            "file into it, or say that it is raw PCM by its rate"
+        ) from None
+
+
+def _flowing_on(pipe: BinaryIO) -> int:
+    """Return a file descriptor from which all of `pipe` can be read, also what is buffered.
+
+    libsndfile reads most formats from a pipe only if it has the descriptor.
+    """
+    outlet, inlet = os.pipe()
+
+    def flow() -> None:
+        with contextlib.suppress(BrokenPipeError), os.fdopen(inlet, "wb") as file:
+            shutil.copyfileobj(pipe, file, PIPE_BYTES)
+
+    threading.Thread(target=flow, daemon=True).start()
+    return outlet
+
+
+def _raw_blocks(pipe: io.BufferedReader) -> Iterator[np.ndarray]:
+    """Yield signed 16-bit little-endian samples as float32 (n,), n > 0, as they arrive."""
+    odd = b""
+    while data := pipe.read1(PIPE_BYTES):
+        data = odd + data
+        whole = len(data) - len(data) % 2
+        odd = data[whole:]
+        if whole:
+            yield np.frombuffer(data[:whole], "<i2").astype(np.float32) / 32768
+    if odd:
+        logger.warning("%s: ends inside a sample; is it 16-bit mono PCM?", PIPE)
 
 
 def _open(path: str | os.PathLike[str]) -> _ForwardFile:
@@ -209,9 +306,12 @@ def _resample(mono: np.ndarray, source_rate: int, sample_rate: int) -> np.ndarra
     return resampled if len(resampled) else _too_short()
 
 
-def _resample_blocks(
+def _at_rate(
     blocks: Iterator[np.ndarray], source_rate: int, sample_rate: int
 ) -> Iterator[np.ndarray]:
+    if source_rate == sample_rate:
+        yield from blocks
+        return
     resampler = soxr.ResampleStream(
         source_rate, sample_rate, 1, dtype="float32", quality=RESAMPLING_QUALITY
     )
