@@ -14,6 +14,7 @@ from asr.decode import Detection
 from features.errors import EarshotError
 
 if TYPE_CHECKING:
+    from asr.decode.options import DecodeOptions
     from asr.stream import Stream
     from asr.transcribe import Transcript
 
@@ -108,14 +109,17 @@ class Model:
         rows = [run.log_probs for run in runs]
         return np.concatenate([np.zeros((0, len(self.card.labels)), np.float32), *rows])
 
-    def stream(self) -> "Stream":
-        """Return a new stream that has heard nothing."""
+    def stream(self, options: "DecodeOptions | None" = None) -> "Stream":
+        """Return a new stream that has heard nothing. `options` say how a ctc model is decoded."""
         from asr.stream import Stream
 
-        return Stream(self)
+        return Stream(self, options)
 
     def transcribe(
-        self, source: str | os.PathLike[str] | np.ndarray, sample_rate: int | None = None
+        self,
+        source: str | os.PathLike[str] | np.ndarray,
+        sample_rate: int | None = None,
+        options: "DecodeOptions | None" = None,
     ) -> "Transcript":
         """Write down a file, or an array at `sample_rate` (the model's own if not given).
 
@@ -123,7 +127,7 @@ class Model:
         """
         from asr.transcribe import transcribe
 
-        return transcribe(self, source, sample_rate)
+        return transcribe(self, source, sample_rate, options)
 
     def spot(
         self, source: str | os.PathLike[str] | np.ndarray, sample_rate: int | None = None

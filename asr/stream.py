@@ -12,8 +12,8 @@ from typing import Protocol
 import numpy as np
 
 from asr.decode import Event
-from asr.decode.ctc import GreedyDecoder
 from asr.decode.keywords import KeywordTrigger
+from asr.decode.options import DecodeOptions, decoder_for
 from asr.decode.seam import find_seam
 from asr.model import Model, ModelError
 from features.activity import quietest
@@ -218,15 +218,15 @@ class Stream:
             print(event)
 
     A model that classifies yields Detections; a ctc model yields Partials while an utterance goes
-    on and an Utterance when it ends.
+    on and an Utterance when it ends. `options` say how a ctc model is decoded.
     """
 
-    def __init__(self, model: Model) -> None:
+    def __init__(self, model: Model, options: DecodeOptions | None = None) -> None:
         self.card = model.card
         self._model = model
         spots = model.card.task == "classify"
         self._trigger = KeywordTrigger(model.card) if spots else None
-        self._decoder = None if spots else GreedyDecoder(model.card)
+        self._decoder = None if spots else decoder_for(model.card, options or DecodeOptions())
         self.reset()
 
     def reset(self) -> None:
@@ -270,14 +270,14 @@ class Stream:
         return events
 
 
-def live_stream(model: Model) -> Stream:
+def live_stream(model: Model, options: DecodeOptions | None = None) -> Stream:
     """Return a stream for sound that does not end. Raises ModelError if the model needs an end."""
     if model.card.task == "ctc" and not model.card.streaming:
         raise ModelError(
             f"{model.path}: this model needs whole utterances and cannot listen live; "
             "use 'asr transcribe' on a file, or a streaming model"
         )
-    return Stream(model)
+    return Stream(model, options)
 
 
 def checked(samples: np.ndarray) -> np.ndarray:

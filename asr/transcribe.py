@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from asr.decode import Detection, Event, Utterance
+from asr.decode.options import DecodeOptions
 from asr.model import Model, ModelError
 from asr.stream import StreamError
 from features.audio import AudioError, read_audio, stream_audio
@@ -23,18 +24,23 @@ class Transcript:
     duration: float
 
 
-def transcribe(model: Model, source: Source, sample_rate: int | None = None) -> Transcript:
+def transcribe(
+    model: Model,
+    source: Source,
+    sample_rate: int | None = None,
+    options: DecodeOptions | None = None,
+) -> Transcript:
     """Write down a file, or an array at `sample_rate` (the model's own if not given).
 
-    A file of any length takes the same memory. Raises ModelError if the model spots keywords,
-    AudioError if the audio cannot be used.
+    A file of any length takes the same memory. `options` say how the scores are decoded. Raises
+    ModelError if the model spots keywords, AudioError if the audio cannot be used.
     """
     if model.card.task != "ctc":
         raise ModelError(
             f"{model.path}: this model spots keywords and does not transcribe; "
             "use 'asr spot', or another model"
         )
-    events, duration = _hear(model, source, sample_rate)
+    events, duration = _hear(model, source, sample_rate, options)
     segments = tuple(event for event in events if isinstance(event, Utterance))
     return Transcript(" ".join(segment.text for segment in segments), segments, duration)
 
@@ -53,9 +59,11 @@ def spot(model: Model, source: Source, sample_rate: int | None = None) -> list[D
     return [event for event in events if isinstance(event, Detection)]
 
 
-def _hear(model: Model, source: Source, sample_rate: int | None) -> tuple[list[Event], float]:
+def _hear(
+    model: Model, source: Source, sample_rate: int | None, options: DecodeOptions | None = None
+) -> tuple[list[Event], float]:
     """Push `source` through a stream; return the events worth keeping and the duration."""
-    stream = model.stream()
+    stream = model.stream(options)
     events: list[Event] = []
     samples = 0
     try:

@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 
 from asr.card import ModelCard, Trigger
 from asr.decode import Detection, Partial, Utterance
-from asr.decode.ctc import PAUSE_SECONDS, GreedyDecoder
+from asr.decode.alphabet import PAUSE_SECONDS, Alphabet
+from asr.decode.ctc import GreedyDecoder
 from asr.decode.keywords import KeywordTrigger
 from tests.tiny_models import HOP, KEYWORDS, LETTERS, SAMPLE_RATE, WORDS, card
 
@@ -33,7 +34,7 @@ def frames_of(labels: list[int], count: int = len(LETTERS)) -> np.ndarray:
 def decode(
     model_card: ModelCard, labels: list[int], cuts: list[int] | None = None
 ) -> list[Partial | Utterance]:
-    decoder = GreedyDecoder(model_card)
+    decoder = GreedyDecoder(Alphabet.of(model_card))
     log_probs = frames_of(labels, len(model_card.labels))
     events: list[Partial | Utterance] = []
     for part in np.split(log_probs, cuts or []):
@@ -121,7 +122,7 @@ def test_whole_words_are_joined_by_spaces() -> None:
 
 
 def test_a_pause_ends_an_utterance_and_partials_come_before() -> None:
-    decoder = GreedyDecoder(SPELLING)
+    decoder = GreedyDecoder(Alphabet.of(SPELLING))
     told = [decoder.push(frames_of(letters(part))) for part in ("-a", "a-", "b", "-" * PAUSE, "-c")]
     assert told[0] == [Partial("a", FRAME, 2 * FRAME)]
     assert told[1] == []
@@ -137,7 +138,7 @@ def test_a_pause_that_is_a_frame_too_short_ends_nothing() -> None:
 
 
 def test_reset_forgets_the_open_utterance_and_the_time() -> None:
-    decoder = GreedyDecoder(SPELLING)
+    decoder = GreedyDecoder(Alphabet.of(SPELLING))
     decoder.push(frames_of(letters("-ab")))
     decoder.reset()
     events = decoder.push(frames_of(letters("ba"))) + decoder.finish()

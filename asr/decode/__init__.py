@@ -2,6 +2,12 @@
 
 from dataclasses import dataclass
 
+from features.errors import EarshotError
+
+
+class DecodeError(EarshotError, ValueError):
+    """A language model, word list, grammar or hotword that decoding cannot use."""
+
 
 @dataclass(frozen=True)
 class Detection:
@@ -16,8 +22,8 @@ class Detection:
 
 
 @dataclass(frozen=True)
-class Word:
-    """One word of a transcript, from the start of its first label to the end of its last."""
+class Character:
+    """One label of a word: where the alignment has it."""
 
     text: str
     start: float
@@ -25,12 +31,40 @@ class Word:
 
 
 @dataclass(frozen=True)
-class Partial:
-    """What an utterance that still goes on sounds like so far; a later event replaces it."""
+class Word:
+    """One word of a transcript, from the start of its first label to the end of its last.
+
+    confidence: in (0, 1], the geometric mean, over its labels, of the highest probability that
+    the model gave the label while the alignment has it. What a language model or a word list
+    talked the decoder into, against the sound, scores low.
+    """
 
     text: str
     start: float
     end: float
+    confidence: float = 1.0
+    characters: tuple[Character, ...] = ()
+
+
+@dataclass(frozen=True)
+class Alternative:
+    """A text that an utterance may have been; score: its log-probability, weights included."""
+
+    text: str
+    score: float
+
+
+@dataclass(frozen=True)
+class Partial:
+    """What an utterance that still goes on sounds like so far; a later event replaces it.
+
+    stable: the words at the beginning of `text` that no later event will change.
+    """
+
+    text: str
+    start: float
+    end: float
+    stable: str = ""
 
     def __str__(self) -> str:
         return f"{self.start:7.2f} s  {self.text} ..."
@@ -38,12 +72,16 @@ class Partial:
 
 @dataclass(frozen=True)
 class Utterance:
-    """A finished utterance: a pause followed it, or the audio ended."""
+    """A finished utterance: a pause followed it, or the audio ended.
+
+    alternatives: the n best texts, best first; empty if the decoder follows only one.
+    """
 
     text: str
     start: float
     end: float
     words: tuple[Word, ...]
+    alternatives: tuple[Alternative, ...] = ()
 
     def __str__(self) -> str:
         return f"{self.start:7.2f} s  {self.text}"

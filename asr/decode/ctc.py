@@ -3,91 +3,67 @@
 Source: Graves et al., "Connectionist Temporal Classification" (ICML 2006), best path decoding.
 """
 
-import math
-
 import numpy as np
 
-from asr.card import ModelCard
-from asr.decode import Partial, Utterance, Word
-
-SEPARATOR = " "
-PAUSE_SECONDS = 0.8
+from asr.decode import Partial, Utterance
+from asr.decode.alphabet import Alphabet, Endpointer, Span
 
 
 class GreedyDecoder:
-    """Turns the frames of a CTC model into words, carrying what is open from push to push.
+    """Turns the frames of a CTC model into words, carrying what is open from push to push."""
 
-    Labels are characters, with " " between words, or whole words. An utterance ends after
-    `PAUSE_SECONDS` without speech; the separator is no speech.
-    """
-
-    def __init__(self, card: ModelCard) -> None:
-        self._labels = card.labels
-        self._spells = all(
-            len(label) == 1 for index, label in enumerate(card.labels) if index != card.blank
-        )
-        self._blank = card.blank
-        self._separator = card.labels.index(SEPARATOR) if SEPARATOR in card.labels else None
-        self._hop_length = card.hop_length
-        self._sample_rate = card.sample_rate
-        self._pause = math.ceil(PAUSE_SECONDS * card.sample_rate / card.hop_length)
+    def __init__(self, alphabet: Alphabet) -> None:
+        self._alphabet = alphabet
+        self._endpointer = Endpointer(alphabet)
         self.reset()
 
     def reset(self) -> None:
         """Forget everything heard; the next frame is frame 0."""
+        self._endpointer.reset()
         self._frame = 0
-        self._last = self._blank
+        self._last = self._alphabet.blank
         self._begin_utterance()
 
     def push(self, log_probs: np.ndarray) -> list[Partial | Utterance]:
         """Decode (frames, labels); at most one Partial, the newest, follows the utterances."""
         events: list[Partial | Utterance] = []
-        for label in log_probs.argmax(axis=1).tolist():
-            self._advance(label)
-            if self._silent == self._pause:
+        best, peaks = log_probs.argmax(axis=1).tolist(), log_probs.max(axis=1).tolist()
+        for label, peak in zip(best, peaks, strict=True):
+            self._advance(label, peak)
+            if self._endpointer.ends(label):
                 events += self._end_utterance()
-        text = self._text()
-        if text != self._told:
-            self._told = text
-            events.append(Partial(text, self._words[0].start, self._words[-1].end))
-        return events
+        return events + self._partial()
 
     def finish(self) -> list[Utterance]:
         """End the utterance that is open, if one is."""
+        self._endpointer.reset()
         return self._end_utterance()
 
-    def _advance(self, label: int) -> None:
-        start, self._frame = self._seconds(self._frame), self._frame + 1
-        end = self._seconds(self._frame)
-        repeated, self._last = label == self._last, label
-        if label in (self._blank, self._separator):
-            self._silent += 1
-            self._inside_word = self._inside_word and label == self._blank
-            return
-        self._silent = 0
-        if repeated:
-            word = self._words[-1]
-            self._words[-1] = Word(word.text, word.start, end)
-        elif self._inside_word:
-            word = self._words[-1]
-            self._words[-1] = Word(word.text + self._labels[label], word.start, end)
-        else:
-            self._words.append(Word(self._labels[label], start, end))
-            self._inside_word = self._spells
+    def _advance(self, label: int, peak: float) -> None:
+        if label == self._last and self._spans and label != self._alphabet.blank:
+            span = self._spans[-1]
+            self._spans[-1] = span._replace(end=self._frame + 1, peak=max(span.peak, peak))
+        elif label != self._alphabet.blank:
+            self._spans.append(Span(label, self._frame, self._frame + 1, peak))
+        self._last = label
+        self._frame += 1
+
+    def _partial(self) -> list[Partial]:
+        """What is new about the open utterance. A word is stable once a separator follows it."""
+        text = self._alphabet.text(span.label for span in self._spans)
+        if text == self._told:
+            return []
+        self._told = text
+        words = self._alphabet.words(self._spans)
+        complete = words if self._spans[-1].label == self._alphabet.separator else words[:-1]
+        stable = " ".join(word.text for word in complete)
+        return [Partial(text, words[0].start, words[-1].end, stable)]
 
     def _begin_utterance(self) -> None:
-        self._words: list[Word] = []
-        self._inside_word = False
-        self._silent = 0
+        self._spans: list[Span] = []
         self._told = ""
 
     def _end_utterance(self) -> list[Utterance]:
-        words, text = tuple(self._words), self._text()
+        spans = self._spans
         self._begin_utterance()
-        return [Utterance(text, words[0].start, words[-1].end, words)] if words else []
-
-    def _text(self) -> str:
-        return " ".join(word.text for word in self._words)
-
-    def _seconds(self, frame: int) -> float:
-        return frame * self._hop_length / self._sample_rate
+        return self._alphabet.utterance(spans)

@@ -1,0 +1,138 @@
+"""What the labels of a CTC model mean: letters, words, times, and where an utterance ends."""
+
+import itertools
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import NamedTuple
+
+from asr.card import ModelCard
+from asr.decode import Alternative, Character, DecodeError, Utterance, Word
+
+SEPARATOR = " "
+PAUSE_SECONDS = 0.8
+LONGEST_SECONDS = 30.0
+
+
+class Span(NamedTuple):
+    """A label on a path, in frames `start` to `end` (exclusive); peak: its best log-probability."""
+
+    label: int
+    start: int
+    end: int
+    peak: float
+
+
+@dataclass(frozen=True)
+class Alphabet:
+    """The labels of a CTC model: characters with " " between words, or whole words.
+
+    blank: the index of the label that reads nothing; frame_seconds: time between two frames.
+    """
+
+    labels: tuple[str, ...]
+    blank: int
+    frame_seconds: float
+
+    @classmethod
+    def of(cls, card: ModelCard) -> "Alphabet":
+        """The labels of a model's card."""
+        if card.blank is None:
+            raise ValueError(f"model {card.name} is no ctc model")
+        return cls(card.labels, card.blank, card.hop_length / card.sample_rate)
+
+    @cached_property
+    def separator(self) -> int | None:
+        """The index of " "; None if the model has no such label."""
+        return self.labels.index(SEPARATOR) if SEPARATOR in self.labels else None
+
+    @cached_property
+    def spells(self) -> bool:
+        """Whether all labels are characters."""
+        return all(len(label) == 1 for k, label in enumerate(self.labels) if k != self.blank)
+
+    @cached_property
+    def _index(self) -> dict[str, int]:
+        return {label: k for k, label in enumerate(self.labels) if k != self.blank}
+
+    def text(self, labels: Iterable[int]) -> str:
+        """Return the words that label numbers spell, with one space between them."""
+        glue = "" if self.spells else SEPARATOR
+        return " ".join(glue.join(self.labels[label] for label in labels).split())
+
+    def spell(self, text: str) -> tuple[int, ...] | None:
+        """Return the label numbers of a text; None if it has what the model cannot say."""
+        units = " ".join(text.split()) if self.spells else text.split()
+        numbers = [self._index.get(unit) for unit in units]
+        return None if None in numbers else tuple(n for n in numbers if n is not None)
+
+    def must_spell(self, text: str, where: str) -> tuple[int, ...]:
+        """Spell a text that came from `where`; a DecodeError names what the model lacks."""
+        numbers = self.spell(text)
+        if numbers is None:
+            units = set(text) if self.spells else set(text.split())
+            lacking = ", ".join(sorted(repr(unit) for unit in units - self._index.keys()))
+            raise DecodeError(f"{where}: the model cannot say {lacking} in '{text}'; respell it")
+        return numbers
+
+    def words(self, spans: Sequence[Span]) -> tuple[Word, ...]:
+        """Return the words of a path, with their times and confidence."""
+        if not self.spells:
+            return tuple(self._word([span]) for span in spans)
+        parts = itertools.groupby(spans, lambda span: span.label == self.separator)
+        return tuple(self._word(list(part)) for apart, part in parts if not apart)
+
+    def utterance(
+        self, spans: Sequence[Span], alternatives: tuple[Alternative, ...] = ()
+    ) -> list[Utterance]:
+        """Return the utterance of a path, or nothing if there are no words on it."""
+        words = self.words(spans)
+        if not words:
+            return []
+        text = " ".join(word.text for word in words)
+        return [Utterance(text, words[0].start, words[-1].end, words, alternatives)]
+
+    def _word(self, spans: Sequence[Span]) -> Word:
+        characters = tuple(
+            Character(
+                self.labels[span.label],
+                span.start * self.frame_seconds,
+                span.end * self.frame_seconds,
+            )
+            for span in spans
+        )
+        text = "".join(character.text for character in characters)
+        confidence = math.exp(sum(span.peak for span in spans) / len(spans))
+        return Word(text, characters[0].start, characters[-1].end, confidence, characters)
+
+
+class Endpointer:
+    """Says where an utterance ends, from the best label of each frame.
+
+    It ends after `PAUSE_SECONDS` without speech (the separator is no speech), or, once it is
+    longer than `LONGEST_SECONDS`, at the next gap between words: what a decoder keeps of an
+    utterance is bounded, however long somebody talks.
+    """
+
+    def __init__(self, alphabet: Alphabet) -> None:
+        self._quiet = (alphabet.blank, alphabet.separator)
+        self._gap = alphabet.blank if alphabet.separator is None else alphabet.separator
+        self._pause = math.ceil(PAUSE_SECONDS / alphabet.frame_seconds)
+        self._longest = round(LONGEST_SECONDS / alphabet.frame_seconds)
+        self.reset()
+
+    def reset(self) -> None:
+        """Begin an utterance."""
+        self._silent = 0
+        self._length = 0
+
+    def ends(self, label: int) -> bool:
+        """Take the best label of the next frame; true if the utterance ends with this frame."""
+        self._length += 1
+        self._silent = self._silent + 1 if label in self._quiet else 0
+        ended = self._silent >= self._pause
+        ended = ended or (self._length >= self._longest and label == self._gap)
+        if ended:
+            self.reset()
+        return ended

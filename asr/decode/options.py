@@ -1,0 +1,91 @@
+"""How a CTC model's scores become words: the choices, and the decoder that they make."""
+
+import functools
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+from asr.card import ModelCard
+from asr.decode import DecodeError
+from asr.decode.alphabet import Alphabet
+from asr.decode.beam import BeamDecoder
+from asr.decode.ctc import GreedyDecoder
+from asr.decode.fusion import Fusion, Hotwords, Sum, Weights, WordList, language_model
+from asr.decode.grammar import Grammar, GrammarGuide
+from asr.decode.ngram import NgramModel
+
+BEAM = 16
+COMPILED = 4  # guides that are kept ready, for models and options used in turn
+
+
+@dataclass(frozen=True, kw_only=True)
+class DecodeOptions:
+    """How to decode. With nothing chosen the best label of each frame is taken (greedy).
+
+    beam: texts followed at once; None is `BEAM` if anything below is chosen.
+    lm: a language model (`read_arpa`), with `alpha` its weight, `beta` what each word adds, and
+    `oov` what each word that it does not know adds; all in natural logarithms.
+    words, grammar: nothing else can be heard. hotwords: words and phrases that are raised by
+    `boost` for each of their letters. n_best: how many texts an utterance is given.
+    Raises DecodeError if a number makes no sense.
+    """
+
+    beam: int | None = None
+    lm: NgramModel | None = None
+    alpha: float = 0.5
+    beta: float = 1.0
+    oov: float = -4.0
+    words: tuple[str, ...] | None = None
+    grammar: Grammar | None = None
+    hotwords: tuple[str, ...] = ()
+    boost: float = 1.0
+    n_best: int = 1
+
+    def __post_init__(self) -> None:
+        if self.beam is not None and self.beam < 1:
+            raise DecodeError(f"beam {self.beam} follows nothing; give 1 or more")
+        if self.n_best < 1:
+            raise DecodeError(f"n_best {self.n_best} gives nothing; ask for 1 or more")
+        if self.words is not None and self.grammar is not None:
+            raise DecodeError("a word list and a grammar exclude each other; give one of them")
+
+    @property
+    def greedy(self) -> bool:
+        """Whether nothing asks for a beam search."""
+        guided = self.lm or self.words is not None or self.grammar or self.hotwords
+        return self.beam is None and self.n_best == 1 and not guided
+
+
+def decoder_for(card: ModelCard, options: DecodeOptions) -> GreedyDecoder | BeamDecoder:
+    """Return a decoder for a ctc model. Raises DecodeError if an option does not fit its labels."""
+    alphabet = Alphabet.of(card)
+    if options.greedy:
+        return GreedyDecoder(alphabet)
+    return BeamDecoder(alphabet, options.beam or BEAM, _guide(alphabet, options), options.n_best)
+
+
+@functools.lru_cache(COMPILED)
+def _guide(alphabet: Alphabet, options: DecodeOptions) -> Fusion | None:
+    """All that guides the search; it keeps no state of its own, so that streams can share it."""
+    guides: list[Fusion] = []
+    if options.words is not None:
+        guides.append(WordList(alphabet, options.words))
+    if options.grammar is not None:
+        guides.append(GrammarGuide(alphabet, options.grammar))
+    if options.hotwords:
+        guides.append(Hotwords(alphabet, options.hotwords, options.boost))
+    if options.lm is not None:
+        weights = Weights(options.alpha, options.beta, options.oov)
+        guides.append(language_model(alphabet, options.lm, weights))
+    return Sum(guides) if len(guides) > 1 else next(iter(guides), None)
+
+
+def read_words(path: str | os.PathLike[str]) -> tuple[str, ...]:
+    """Read a word list, separated by white space and lower-cased. Raises DecodeError."""
+    try:
+        words = Path(path).read_text(encoding="utf-8").lower().split()
+    except (OSError, UnicodeDecodeError) as error:
+        raise DecodeError(f"{path}: cannot be read as a word list ({error})") from None
+    if not words:
+        raise DecodeError(f"{path}: has no word; write one a line")
+    return tuple(dict.fromkeys(words))
