@@ -75,6 +75,8 @@ class Model:
         for mismatch in _mismatches(self._session, self.card):
             raise CardError(f"{path}: its graph and its card differ ({mismatch}); export it again")
         self._states = {node.name: node.shape[1:] for node in self._session.get_inputs()[1:]}
+        length = _fixed(self._session.get_inputs()[0].shape[1])
+        self.takes_many_blocks = self.card.streaming and length is None
         self._outputs = [LOG_PROBS, *(NEXT + name for name in self._states)]
 
     def initial_state(self, batch: int = 1) -> State:
@@ -84,11 +86,17 @@ class Model:
     def step(self, pcm: np.ndarray, state: State) -> tuple[np.ndarray, State]:
         """Run the graph once.
 
-        pcm: float32 (batch, samples); samples is `card.block_length` if the model streams.
+        pcm: float32 (batch, samples); if the model streams, samples is `card.block_length`, or a
+        multiple of it if `takes_many_blocks`.
         state: what `initial_state` or the step before returned; it is not changed.
         Returns log_probs, float32 (batch, frames, labels), and the next state.
         Raises ModelError if shapes or types are wrong.
         """
+        block = self.card.block_length
+        if block is not None and (pcm.shape[-1] % block or not pcm.size):
+            raise ModelError(
+                f"{self.path}: a step takes a multiple of {block} samples, not {pcm.shape[-1]}"
+            )
         try:
             arrays: Any = self._session.run(self._outputs, {PCM: pcm, **state})
         except (*UNREADABLE, ValueError, RuntimeError) as error:
@@ -165,6 +173,11 @@ def _reason(error: Exception) -> str:
     return str(error).strip().partition("\n")[0].split(" : ")[-1].rpartition("failed:")[2]
 
 
+def _fixed(size: int | str | None) -> int | None:
+    """Return the size of a fixed axis, None for an open one."""
+    return size if isinstance(size, int) else None
+
+
 def _mismatches(session: ort.InferenceSession, card: ModelCard) -> Iterator[str]:
     """Say where the graph breaks the contract that its card promises."""
     inputs, outputs = session.get_inputs(), session.get_outputs()
@@ -180,9 +193,11 @@ def _mismatches(session: ort.InferenceSession, card: ModelCard) -> Iterator[str]
         yield "log_probs must be [batch, frames, labels]"
     elif outputs[0].shape[2] != len(card.labels):
         yield f"log_probs has {outputs[0].shape[2]} labels, the card {len(card.labels)}"
-    elif card.streaming and inputs[0].shape[1] != card.block_length:
+    elif card.streaming and len(inputs) == 1:
+        yield "a streaming model keeps state, this one has none"
+    elif card.streaming and _fixed(inputs[0].shape[1]) not in (None, card.block_length):
         yield f"pcm takes {inputs[0].shape[1]} samples, the card's block is {card.block_length}"
-    elif not card.streaming and (len(inputs) > 1 or isinstance(inputs[0].shape[1], int)):
+    elif not card.streaming and (len(inputs) > 1 or _fixed(inputs[0].shape[1])):
         yield "a whole-utterance model takes any number of samples and keeps no state"
     elif card.window_length is not None and card.hop_length > card.window_length:
         yield "hop_length must not be longer than window_length"

@@ -19,6 +19,7 @@ from asr.model import Model, ModelError
 from features.activity import quietest
 from features.errors import EarshotError
 
+STEP_SECONDS = 8.0  # the most that a streaming model is given at once: speed against memory
 WHOLE_SECONDS = 60.0  # the longest audio that a whole-utterance ctc model is given at once
 OVERLAP_SECONDS = 1.0  # how far its runs reach over a cut
 SHORTEST_SECONDS = 0.1  # shorter audio is zero-padded to this before it is scored
@@ -58,8 +59,10 @@ def scorer(model: Model) -> Scorer:
 class BlockScorer:
     """Steps a streaming model block by block, carrying its state.
 
-    The first look_ahead / hop_length frames of a ctc model describe the silence before the audio
-    and are dropped; ceil(samples / hop_length) frames come out in all.
+    Whole blocks that are there at once go through the model in one step, up to STEP_SECONDS of
+    them; runs are yielded block by block all the same. The first look_ahead / hop_length frames of
+    a ctc model describe the silence before the audio and are dropped; ceil(samples / hop_length)
+    frames come out in all.
     """
 
     def __init__(self, model: Model) -> None:
@@ -70,8 +73,11 @@ class BlockScorer:
         self._framewise = card.task == "ctc"
         self._hop_length = card.hop_length
         self._look_ahead = card.look_ahead
-        self._block = np.zeros((1, card.block_length), np.float32)
-        self._filled = 0
+        self._block_length = card.block_length
+        seconds = STEP_SECONDS if model.takes_many_blocks else 0.0
+        blocks = max(1, int(seconds * card.sample_rate) // card.block_length)
+        self._step_length = blocks * card.block_length
+        self._waiting = np.zeros(0, np.float32)
         self._samples = 0
         self._stepped = 0
         self._state = model.initial_state()
@@ -79,34 +85,35 @@ class BlockScorer:
         self._frames = -(card.look_ahead // card.hop_length)
 
     def push(self, samples: np.ndarray) -> Iterator[Scores]:
-        length = self._block.shape[1]
-        while len(samples):
-            piece, samples = np.split(samples, [length - self._filled])
-            self._block[0, self._filled : self._filled + len(piece)] = piece
-            self._filled += len(piece)
-            self._samples += len(piece)
-            if self._filled == length:
-                yield from self._step()
+        self._samples += len(samples)
+        heard = np.concatenate([self._waiting, samples])
+        whole = len(heard) - len(heard) % self._block_length
+        self._waiting = heard[whole:].copy()
+        for start in range(0, whole, self._step_length):
+            yield from self._step(heard[start : min(start + self._step_length, whole)])
 
     def finish(self) -> Iterator[Scores]:
+        if not self._samples:
+            return
         wanted = math.ceil(self._samples / self._hop_length)
-        end = self._samples + self._look_ahead if self._samples else 0
-        while self._stepped < end:
-            self._block[0, self._filled :] = 0.0
-            yield from self._step(wanted)
+        missing = self._samples + self._look_ahead - self._stepped
+        silence = math.ceil(missing / self._block_length) * self._block_length - len(self._waiting)
+        heard = np.concatenate([self._waiting, np.zeros(silence, np.float32)])
+        for block in heard.reshape(-1, self._block_length):
+            yield from self._step(block, wanted)
 
-    def _step(self, wanted: int | None = None) -> Iterator[Scores]:
-        log_probs, self._state = self._model.step(self._block, self._state)
-        self._filled = 0
-        self._stepped += self._block.shape[1]
-        frames = log_probs[0]
-        if self._framewise:
-            first = max(0, -self._frames)
-            last = len(frames) if wanted is None else wanted - self._frames
-            self._frames += len(frames)
-            frames = frames[first:last]
-        if len(frames):
-            yield Scores(self._samples, frames)
+    def _step(self, pcm: np.ndarray, wanted: int | None = None) -> Iterator[Scores]:
+        log_probs, self._state = self._model.step(pcm[None], self._state)
+        blocks = len(pcm) // self._block_length
+        for frames in np.split(log_probs[0], blocks):
+            self._stepped += self._block_length
+            if self._framewise:
+                first = max(0, -self._frames)
+                last = len(frames) if wanted is None else wanted - self._frames
+                self._frames += len(frames)
+                frames = frames[first:last]
+            if len(frames):
+                yield Scores(min(self._stepped, self._samples), frames)
 
 
 class WindowScorer:

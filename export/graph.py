@@ -3,6 +3,7 @@
 How torch's exporter is called, and what is mended afterwards, is known here and nowhere else.
 """
 
+import copy
 import logging
 import warnings
 from collections.abc import Iterator
@@ -13,6 +14,7 @@ import numpy as np
 import onnx
 import torch
 from onnx import helper, numpy_helper
+from onnxscript import opset18
 from torch import Tensor, nn
 
 from asr.training.encoders import LayerState
@@ -20,7 +22,75 @@ from asr.training.model import AcousticModel
 from features.mfcc import MfccConfig
 
 EXAMPLE_SECONDS = 1.0
+EXAMPLE_BLOCKS = 3
 DFT = "mfcc.dft"
+
+
+@torch.library.custom_op("earshot::lstm", mutates_args=())
+def _lstm(
+    frames: Tensor, hidden: Tensor, cell: Tensor, w: Tensor, r: Tensor, b: Tensor
+) -> tuple[Tensor, Tensor, Tensor]:
+    """The LSTM operator of ONNX with [batch, frames, inputs] in and [batch, frames, hidden] out.
+
+    Captured as one node whatever its shapes: torch would fix the time axis of its own LSTM.
+    """
+    raise NotImplementedError("exists only to be exported")
+
+
+@_lstm.register_fake
+def _(frames: Tensor, hidden: Tensor, cell: Tensor, w: Tensor, r: Tensor, b: Tensor) -> Any:
+    output = frames.new_empty(*frames.shape[:2], hidden.shape[-1])
+    return output, torch.empty_like(hidden), torch.empty_like(cell)
+
+
+def _write_lstm(frames: Any, hidden: Any, cell: Any, w: Any, r: Any, b: Any) -> Any:
+    op: Any = opset18  # its stubs know neither keyword outputs nor several of them
+    frames = op.Transpose(frames, perm=[1, 0, 2])
+    size = r.shape[-1]
+    output, hidden, cell = op.LSTM(frames, w, r, b, None, hidden, cell, hidden_size=size)
+    return (
+        op.Transpose(op.Squeeze(output, op.Constant(value_ints=[1])), perm=[1, 0, 2]),
+        hidden,
+        cell,
+    )
+
+
+class ExportedLstm(nn.Module):
+    """Stands in for a one-layer, one-directional torch.nn.LSTM while a model is captured."""
+
+    def __init__(self, lstm: nn.LSTM) -> None:
+        super().__init__()
+        self.hidden_size = lstm.hidden_size
+        weights = [getattr(lstm, name).detach() for name in ("weight_ih_l0", "weight_hh_l0")]
+        biases = [getattr(lstm, name).detach() for name in ("bias_ih_l0", "bias_hh_l0")]
+        self.w, self.r = (nn.Parameter(_onnx_gates(weight)[None]) for weight in weights)
+        self.b = nn.Parameter(torch.cat([_onnx_gates(bias) for bias in biases])[None])
+
+    def forward(
+        self, frames: Tensor, state: tuple[Tensor, Tensor] | None = None
+    ) -> tuple[Tensor, tuple[Tensor, Tensor]]:
+        """As torch.nn.LSTM with batch_first=True."""
+        if state is None:
+            zeros = frames.new_zeros(1, frames.shape[0], self.hidden_size)
+            state = (zeros, zeros)
+        output, hidden, cell = _lstm(frames, *state, self.w, self.r, self.b)
+        return output, (hidden, cell)
+
+
+def _onnx_gates(weights: Tensor) -> Tensor:
+    """Torch orders the gates i, f, g, o; ONNX i, o, f, g."""
+    i, f, g, o = weights.chunk(4)
+    return torch.cat([i, o, f, g])
+
+
+def _exportable(model: AcousticModel) -> AcousticModel:
+    """A copy in which every LSTM is an `ExportedLstm`."""
+    model = copy.deepcopy(model).eval()
+    for module in list(model.modules()):
+        for name, child in module.named_children():
+            if isinstance(child, nn.LSTM):
+                setattr(module, name, ExportedLstm(child))
+    return model
 
 
 class WholeUtterance(nn.Module):
@@ -35,7 +105,7 @@ class WholeUtterance(nn.Module):
 
 
 class StreamStep(nn.Module):
-    """One block of a stream: takes and returns what `example_inputs` names, all [batch, ...]."""
+    """The next blocks of a stream: takes and gives what `example_inputs` names."""
 
     def __init__(self, model: AcousticModel) -> None:
         super().__init__()
@@ -70,7 +140,7 @@ def example_inputs(model: AcousticModel, batch: int) -> dict[str, Tensor]:
         return {"pcm": torch.zeros(batch, int(EXAMPLE_SECONDS * config.mfcc.sample_rate))}
     states = model.encoder.initial_state(batch, torch.zeros(1))
     inputs = {
-        "pcm": torch.zeros(batch, model.block_length),
+        "pcm": torch.zeros(batch, EXAMPLE_BLOCKS * model.block_length),
         "tail": torch.zeros(batch, model.context),
         "hidden": torch.stack([state.hidden for state in states], dim=1),
         "cell": torch.stack([state.cell for state in states], dim=1),
@@ -78,43 +148,51 @@ def example_inputs(model: AcousticModel, batch: int) -> dict[str, Tensor]:
     if model.encoder.look_ahead:
         inputs |= {f"ahead_{k}": state.ahead for k, state in enumerate(states)}
     if config.head.kind == "classify":
-        frames = model.window_frames - model.encoder.latency.block
-        inputs["history"] = torch.zeros(batch, frames, config.encoder.width)
+        inputs["history"] = torch.zeros(batch, model.history_frames, config.encoder.width + 1)
     return inputs
 
 
 def build_graph(model: AcousticModel) -> onnx.ModelProto:
-    """Export the model: any batch, and for whole utterances any number of samples."""
+    """Export the model: any batch, any number of blocks or, for whole utterances, of samples."""
     inputs = example_inputs(model, batch=2)
-    network = StreamStep(model) if model.streaming else WholeUtterance(model)
+    exportable = _exportable(model)
+    network = StreamStep(exportable) if model.streaming else WholeUtterance(exportable)
     states = [name for name in inputs if name != "pcm"]
-    # Captured here and not inside torch.onnx.export, which since torch 2.13 takes an LSTM over an
-    # open axis apart into a loop instead of writing the ONNX LSTM operator.
     with _quiet(), torch.no_grad():
         captured = torch.export.export(
-            network.eval(), tuple(inputs.values()), dynamic_shapes=_open_batch(inputs)
+            network,
+            tuple(inputs.values()),
+            dynamic_shapes=_open_axes(inputs, model),
+            prefer_deferred_runtime_asserts_over_guards=True,
         )
         program = torch.onnx.export(
             captured,
             input_names=list(inputs),
             output_names=["log_probs", *(f"next_{name}" for name in states)],
+            custom_translation_table={torch.ops.earshot.lstm.default: _write_lstm},
+            opset_version=opset18.version,
             dynamo=True,
             verbose=False,
         )
     assert program is not None
     graph = program.model_proto
-    _mend_shapes(graph, model.streaming)
+    _name_axes(graph)
     _compact_dft(graph, model.config.mfcc)
     _forget_origin(graph)
     onnx.checker.check_model(graph)
     return graph
 
 
-def _open_batch(inputs: dict[str, Tensor]) -> tuple[Any, ...]:
-    """Axis 0 of every input left open, in the structure of the arguments: four, then the rest."""
+def _open_axes(inputs: dict[str, Tensor], model: AcousticModel) -> tuple[Any, ...]:
+    """The axes left open, in the structure of the arguments: four, then the rest."""
     axes = {0: torch.export.Dim("batch", min=1, max=4096)}
-    named, others = min(len(inputs), 4), len(inputs) - 4
-    return (*[axes] * named, *([(axes,) * others] if others > 0 else []))
+    if model.streaming:
+        time = model.block_length * torch.export.Dim("blocks", min=1, max=65536)
+    else:
+        # Capturing sets very short sounds apart, though the graph that it writes does not.
+        time = torch.export.Dim("samples", min=inputs["pcm"].shape[1] // 2, max=2**26)
+    states = [axes] * (len(inputs) - 1)
+    return ({**axes, 1: time}, *states[:3], *([tuple(states[3:])] if states[3:] else []))
 
 
 @contextmanager
@@ -129,19 +207,15 @@ def _quiet() -> Iterator[None]:
             logging.disable(logging.NOTSET)
 
 
-def _mend_shapes(proto: onnx.ModelProto, streaming: bool) -> None:
-    """Declare the time axis of whole-utterance models open.
-
-    Capturing an LSTM fixes its time axis to the example's in what the graph declares, though none
-    of the nodes depends on it; that they do not is what the parity check over many lengths proves.
-    """
+def _name_axes(proto: onnx.ModelProto) -> None:
+    """Call the open axes what they are, for people who look at the graph."""
     del proto.graph.value_info[:]
-    if streaming:
-        return
-    proto.graph.input[0].type.tensor_type.shape.dim[1].dim_param = "samples"
-    frames = proto.graph.output[0].type.tensor_type.shape.dim[1]
-    if frames.dim_value != 1:  # a classifier scores the utterance once
-        frames.dim_param = "frames"
+    for value in (*proto.graph.input, *proto.graph.output):
+        batch, *others = value.type.tensor_type.shape.dim
+        batch.dim_param = "batch"
+        for size in others:
+            if size.dim_param:
+                size.dim_param = "samples" if value.name == "pcm" else "frames"
 
 
 def _compact_dft(proto: onnx.ModelProto, config: MfccConfig) -> None:

@@ -66,7 +66,7 @@ def test_a_card_of_another_schema_is_refused(tmp_path: Path) -> None:
         ("streaming_ctc", {"block_length": 320}, "pcm takes 640 samples, the card's block is 320"),
         ("streaming_ctc", {"look_ahead": 100}, "look_ahead must be a multiple of hop_length"),
         ("streaming_ctc", {"block_length": None}, "takes any number of samples and keeps no state"),
-        ("whole_ctc", {"block_length": 640}, "pcm takes samples samples"),
+        ("whole_ctc", {"block_length": 640}, "a streaming model keeps state"),
         ("whole_classify", {"hop_length": 9000}, "hop_length must not be longer than window"),
     ],
 )
@@ -116,7 +116,7 @@ def test_a_step_leaves_the_state_it_was_given_alone(tmp_path: Path) -> None:
 )
 def test_a_step_of_the_wrong_shape_or_type_is_an_error(tmp_path: Path, pcm: np.ndarray) -> None:
     model = asr.load(tiny_models.streaming_ctc(tmp_path / "m.onnx"))
-    with pytest.raises(ModelError, match=r"m\.onnx: the step failed \(.+\)"):
+    with pytest.raises(ModelError, match=r"m\.onnx: (the step failed \(.+\)|a step takes)"):
         model.step(pcm, model.initial_state())
     with pytest.raises(EarshotError):
         model.step(np.zeros((1, BLOCK), np.float32), {})

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
-from asr.training.encoders import Encoder, EncoderConfig
+from asr.training.encoders import Dropout, Encoder, EncoderConfig, LayerState
 from asr.training.heads import HeadConfig, HeadConfigError
 from asr.training.model import AcousticModel, ModelConfig
 from features.augment import AugmentConfig
@@ -103,6 +103,45 @@ def test_results_are_log_probabilities_that_depend_on_the_sound(
     assert (one - other).abs().max() > 1e-2
 
 
+@every(STREAMING)
+@every(HEADS)
+@torch.no_grad()
+def test_several_blocks_in_one_step_are_the_steps_one_by_one(
+    encoder: EncoderConfig, head: HeadConfig
+) -> None:
+    model = build(encoder, head)
+    rows = torch.stack([noise(7 * model.block_length, seed) for seed in range(2)])
+    first = model.step(rows[:, : 3 * model.block_length], *zero_states(model, rows))
+    rest = model.step(rows[:, 3 * model.block_length :], *first[1:])
+    found = torch.cat([first[0], rest[0]], dim=1)
+    expected = torch.cat(stream(model, rows), dim=1)[:, : found.shape[1]]
+    torch.testing.assert_close(found, expected, **TOLERANCE)
+
+
+@every(STREAMING)
+@torch.no_grad()
+def test_a_latency_that_is_set_is_one_that_was_configured(encoder: EncoderConfig) -> None:
+    """The weights do not depend on the latency, only what is done with them does."""
+    configured = build(encoder, HEADS["ctc"])
+    other = dataclasses.replace(encoder, block=9, look_ahead=0, also=((2, 0), (5, 0)))
+    changed = build(other, HEADS["ctc"])
+    changed.encoder.latency = encoder.latency
+    rows = torch.stack([noise(9_000), noise(9_000, seed=1)])
+    torch.testing.assert_close(changed(rows, None)[0], configured(rows, None)[0], rtol=0, atol=0)
+    assert changed.look_ahead == configured.look_ahead
+
+
+def test_dropout_keeps_a_unit_or_drops_it_for_a_whole_utterance() -> None:
+    torch.manual_seed(0)
+    dropout = Dropout(0.25)
+    dropped = dropout(torch.ones(50, 7, 40))
+    assert torch.equal(dropped, dropped[:, :1].expand_as(dropped))
+    torch.testing.assert_close(dropped.unique(), torch.tensor([0.0, 1 / 0.75]))
+    assert dropped.mean().item() == pytest.approx(1.0, abs=0.05)
+    frames = torch.randn(2, 3, 4)
+    assert torch.equal(dropout.eval()(frames), frames)
+
+
 # Against torch's own LSTM
 
 
@@ -182,17 +221,20 @@ def test_the_backward_direction_starts_look_ahead_frames_after_each_block(
 # Streams
 
 
+def zero_states(model: AcousticModel, rows: Tensor) -> tuple[Tensor, list[LayerState], Tensor]:
+    """What step() starts from: tail, states, history."""
+    batch, width = len(rows), model.config.encoder.width + 1
+    states = model.encoder.initial_state(batch, rows)
+    history = torch.zeros(batch, max(0, model.history_frames), width)
+    return torch.zeros(batch, model.context), states, history
+
+
 def stream(model: AcousticModel, rows: Tensor) -> list[Tensor]:
     """The outputs of step() over [batch, samples], zeros pushed until everything is out."""
-    config = model.config
-    batch, samples = rows.shape
+    samples = rows.shape[1]
     count = -(-(samples + model.look_ahead) // model.block_length)
     padded = nn.functional.pad(rows, (0, count * model.block_length - samples))
-    tail = torch.zeros(batch, model.context)
-    states = model.encoder.initial_state(batch, tail)
-    history = torch.zeros(
-        batch, max(0, model.window_frames - config.encoder.block), config.encoder.width
-    )
+    tail, states, history = zero_states(model, rows)
     outputs = []
     for pcm in padded.split(model.block_length, dim=1):
         log_probs, tail, states, following = model.step(pcm, tail, states, history)

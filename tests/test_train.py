@@ -30,8 +30,16 @@ from asr.training.checkpoint import (
 )
 from asr.training.config import read_config
 from asr.training.data import Batches, load_corpus, plan_epoch
+from asr.training.encoders import EncoderConfig
 from asr.training.model import AcousticModel
-from asr.training.train import TrainingError, batch_loss, learning_rate_factor, train, validate
+from asr.training.train import (
+    TrainingError,
+    batch_loss,
+    draw_latency,
+    learning_rate_factor,
+    train,
+    validate,
+)
 from tests.commands import ASR, environment, run_asr
 from tests.tiny_training import write_words_recipe
 
@@ -126,6 +134,33 @@ def test_the_learning_rate_rises_once_and_falls_to_zero(
         assert before >= after
     if warmup < 0.99:
         assert learning_rate_factor(1.0, warmup) < 1e-6
+
+
+def test_half_of_the_steps_are_at_the_latency_of_the_model() -> None:
+    encoder = EncoderConfig(block=6, look_ahead=3, also=((4, 0), (0, 0)))
+    drawn = [draw_latency(encoder, seed=0, step=step) for step in range(2000)]
+    shares = {latency: drawn.count(latency) / len(drawn) for latency in set(drawn)}
+    expected = {(6, 3): 0.5, (4, 0): 0.25, (0, 0): 0.25}
+    assert shares == {latency: pytest.approx(p, abs=0.04) for latency, p in expected.items()}
+    assert drawn == [draw_latency(encoder, seed=0, step=step) for step in range(2000)]
+    assert draw_latency(EncoderConfig(block=6), seed=0, step=3) == (6, 0)
+
+
+def test_a_training_can_begin_where_another_ended(trained: Path, recipe: Path) -> None:
+    """With other words: the head is new, the rest is not."""
+    other = ["name=other", "model.head.labels=['yes', 'left']", *EXACT]
+    still = ["optimisation.learning_rate=1e-30", "optimisation.epochs=1"]
+    train(recipe, [*other, *still, f"optimisation.start={trained}"], resume=False)
+    old = load_checkpoint(trained / BEST)["averaged"]
+    new = load_checkpoint(recipe.parent / "runs" / "other" / BEST)["averaged"]
+    changed = {name for name in old if not torch.equal(old[name], new[name])}
+    assert changed == {"head.output.weight", "head.output.bias"}
+
+
+def test_a_start_of_another_shape_is_refused(trained: Path, recipe: Path) -> None:
+    other = ["name=misfit", "model.encoder.stem_channels=7", *EXACT]
+    with pytest.raises(TrainingError, match=r"optimisation\.start: .* another stem"):
+        train(recipe, [*other, f"optimisation.start={trained}"], resume=False)
 
 
 # It stops and goes on

@@ -12,6 +12,7 @@ OPTIMISATION = """
 stem_channels = 24
 hidden = 24
 layers = 1
+dropout = 0.05
 
 [augment]
 room = 0.0

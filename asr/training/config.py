@@ -104,7 +104,9 @@ class OptimisationConfig:
     batch_seconds: padded audio per batch, over all processes; epochs: passes over the data;
     warmup: share of all steps over which the rate rises to `learning_rate`, before it falls to zero
     along a cosine; ema: decay of the averaged weights that are evaluated and exported;
-    patience: evaluations without improvement before training stops; workers: loader processes.
+    patience: evaluations without improvement before training stops; workers: loader processes;
+    start: a run or checkpoint whose weights a new training begins with, all that have the same name
+        and shape; to refine a model on other recordings, or to give it other words.
     """
 
     epochs: int = 30
@@ -119,6 +121,7 @@ class OptimisationConfig:
     label_smoothing: float = 0.0
     workers: int = 2
     evaluate_every: int = 500
+    start: str = ""
     seed: int = 0
 
     def __post_init__(self) -> None:

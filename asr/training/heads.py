@@ -5,6 +5,7 @@ from typing import Literal
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from features.errors import EarshotError
 
@@ -54,26 +55,33 @@ class ClassifyHead(nn.Module):
     """Pool the frames over time, then choose one label.
 
     Attention pooling weighs frame t by softmax_t(v . tanh(W h_t)): additive attention with a
-    learned query (Bahdanau et al., 2015).
+    learned query (Bahdanau et al., 2015). Mean pooling weighs all frames alike.
     """
 
     def __init__(self, width: int, labels: int, config: HeadConfig) -> None:
         super().__init__()
         self.attention = (
-            nn.Sequential(nn.Linear(width, width // 2), nn.Tanh(), nn.Linear(width // 2, 1))
+            nn.Sequential(
+                nn.Linear(width, width // 2), nn.Tanh(), nn.Linear(width // 2, 1, bias=False)
+            )
             if config.pooling == "attention"
             else None
         )
         self.dropout = nn.Dropout(config.dropout)
         self.output = nn.Linear(width, labels)
 
-    def forward(self, frames: Tensor, lengths: Tensor | None) -> Tensor:
-        """[batch, frames, width] -> [batch, 1, labels]; frames from `lengths` on are not seen."""
-        logits = torch.zeros_like(frames[..., :1])
-        if self.attention is not None:
-            logits = self.attention(frames)
+    def weigh(self, frames: Tensor) -> Tensor:
+        """Put its attention logit behind every frame: [..., width] -> [..., width + 1]."""
+        if self.attention is None:
+            return functional.pad(frames, (0, 1))
+        return torch.cat([frames, self.attention(frames)], dim=-1)
+
+    def forward(self, weighed: Tensor, lengths: Tensor | None) -> Tensor:
+        """Weighed [batch, frames, width + 1] -> [batch, 1, labels]; frames from `lengths` on are
+        not seen."""
+        frames, logits = weighed[..., :-1], weighed[..., -1:].float()
         if lengths is not None:
             time = torch.arange(frames.shape[1], device=frames.device)
             logits = logits.masked_fill((time >= lengths[:, None]).unsqueeze(-1), -torch.inf)
-        pooled = (logits.float().softmax(dim=1) * frames).sum(dim=1, keepdim=True)
+        pooled = (logits.softmax(dim=1) * frames).sum(dim=1, keepdim=True)
         return self.output(self.dropout(pooled)).float().log_softmax(dim=-1)

@@ -88,6 +88,11 @@ class AcousticModel(nn.Module):
         seconds = self.config.head.window
         return math.ceil(seconds * self.config.mfcc.sample_rate / self.hop_length)
 
+    @property
+    def history_frames(self) -> int:
+        """Encoder frames that a streaming classifier keeps from block to block."""
+        return self.window_frames - self.encoder.latency.block
+
     def features(self, waveforms: Tensor) -> Tensor:
         """[batch, samples] -> normalised features [batch, frames, coefficients]."""
         with torch.autocast(waveforms.device.type, enabled=False):
@@ -111,7 +116,7 @@ class AcousticModel(nn.Module):
         hidden = self.encoder.whole(frames, frame_lengths)
         if isinstance(self.head, CtcHead):
             return self.head(hidden), frame_lengths
-        return self.head(hidden, frame_lengths), frame_lengths
+        return self.head(self.head.weigh(hidden), frame_lengths), frame_lengths
 
     def _forward_blocks(
         self, waveforms: Tensor, frame_lengths: Tensor | None, augment: AugmentConfig | None
@@ -126,17 +131,18 @@ class AcousticModel(nn.Module):
             first = self.encoder.look_ahead
             frame_count = -(-samples // self.hop_length)
             return self.head(hidden)[:, first : first + frame_count], frame_lengths
-        return self.head(self._last_window(hidden, frame_lengths), None), frame_lengths
+        weighed = self.head.weigh(hidden)
+        return self.head(self._last_window(weighed, frame_lengths), None), frame_lengths
 
-    def _last_window(self, hidden: Tensor, frame_lengths: Tensor | None) -> Tensor:
+    def _last_window(self, weighed: Tensor, frame_lengths: Tensor | None) -> Tensor:
         """The frames that a streaming classifier pools over in the block that ends an utterance."""
         block, look_ahead = self.encoder.latency.block, self.encoder.look_ahead
-        padded = functional.pad(hidden, (0, 0, self.window_frames, 0))
+        padded = functional.pad(weighed, (0, 0, self.window_frames, 0))
         if frame_lengths is None:
             return padded[:, -self.window_frames :]
         ends = -(-(frame_lengths + look_ahead) // block) * block
-        index = ends[:, None] + torch.arange(self.window_frames, device=hidden.device)
-        return padded.gather(1, index.unsqueeze(-1).expand(-1, -1, hidden.shape[-1]))
+        index = ends[:, None] + torch.arange(self.window_frames, device=weighed.device)
+        return padded.gather(1, index.unsqueeze(-1).expand(-1, -1, weighed.shape[-1]))
 
     def _features(
         self, padded: Tensor, frame_lengths: Tensor | None, augment: AugmentConfig | None
@@ -149,18 +155,22 @@ class AcousticModel(nn.Module):
     def step(
         self, pcm: Tensor, tail: Tensor, states: list[LayerState], history: Tensor | None
     ) -> tuple[Tensor, Tensor, list[LayerState], Tensor | None]:
-        """One block of a stream, the function that export writes out.
+        """The next blocks of a stream, the function that export writes out.
 
-        pcm: [batch, block_length]; tail: [batch, context] samples before it; history:
-        [batch, window_frames - block, width], classifiers only. All states start as zeros.
-        Returns log-probabilities [batch, block or 1, labels] and the next states.
+        pcm: [batch, count * block_length]; tail: [batch, context] samples before it; history:
+        [batch, window_frames - block, width + 1], classifiers only. All states start as zeros.
+        Returns log-probabilities [batch, count * block, labels] (ctc) or, for the window that ends
+        with each block, [batch, count, labels] (classify), and the next states.
         """
         heard = torch.cat([tail, pcm], dim=1)
         frames = self.stem(self.features(heard))
         hidden, states = self.encoder.blocks(frames, states)
-        tail = heard[:, self.block_length :]
+        tail = heard[:, heard.shape[1] - self.context :]
         if isinstance(self.head, CtcHead):
             return self.head(hidden), tail, states, None
         assert history is not None
-        window = torch.cat([history, hidden], dim=1)[:, -self.window_frames :]
-        return self.head(window, None), tail, states, window[:, self.encoder.latency.block :]
+        weighed = torch.cat([history, self.head.weigh(hidden)], dim=1)
+        windows = weighed.unfold(1, self.window_frames, self.encoder.latency.block).transpose(2, 3)
+        log_probs = self.head(windows.flatten(0, 1), None).unflatten(0, windows.shape[:2])
+        history = weighed[:, weighed.shape[1] - self.history_frames :]
+        return log_probs.squeeze(2), tail, states, history

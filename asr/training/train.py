@@ -27,7 +27,7 @@ from asr.training.checkpoint import (
     load_checkpoint,
     save_checkpoint,
 )
-from asr.training.config import Config, OptimisationConfig, parse_config, read_config
+from asr.training.config import Config, OptimisationConfig, expand, parse_config, read_config
 from asr.training.data import (
     Batch,
     Batches,
@@ -114,7 +114,10 @@ def _start(config: Config, device: torch.device, rank: int, world: int) -> Run:
     corpus = load_corpus(config)
     torch.manual_seed(options.seed)
     model = AcousticModel(config.model, len(corpus.labels.names))
-    _fit_normalisation(model, config, corpus)
+    if options.start:
+        _take_weights(model, expand(options.start))
+    else:
+        _fit_normalisation(model, config, corpus)
     model.to(device)
     optimiser = torch.optim.AdamW(
         model.parameters(), lr=options.learning_rate, weight_decay=options.weight_decay
@@ -129,6 +132,24 @@ def _start(config: Config, device: torch.device, rank: int, world: int) -> Run:
             f"{parameters / 1e6:.2f} M parameters, on {device}"
         )
     return run
+
+
+def _take_weights(model: AcousticModel, start: Path) -> None:
+    """Begin with the averaged weights of another training, wherever name and shape agree."""
+    content = load_checkpoint(start / BEST if start.is_dir() else start)
+    own = model.state_dict()
+    fitting = {
+        name: weights
+        for name, weights in content["averaged"].items()
+        if name in own and own[name].shape == weights.shape
+    }
+    if "stem.first.weight" not in fitting or "mean" not in fitting:
+        raise TrainingError(
+            f"optimisation.start: {start} has other features or another stem than this model; "
+            "give both the same [model.mfcc] and [model.encoder]"
+        )
+    model.load_state_dict(own | fitting)
+    print(f"starting with {len(fitting)} of {len(own)} tensors from {start}")
 
 
 @torch.no_grad()
