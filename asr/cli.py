@@ -28,6 +28,9 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
+lm = typer.Typer(no_args_is_help=True, rich_markup_mode="rich")
+app.add_typer(lm, name="lm", rich_help_panel="Models")
+
 TRAINING_PACKAGES = {"torch", "torchaudio", "librosa", "onnx", "onnxscript", "jiwer", "matplotlib"}
 CLEAR_LINE = "\r\x1b[K"
 
@@ -88,9 +91,12 @@ def transcribe(
 ) -> None:
     """Write down what is said in audio files.
 
-    [bold]asr transcribe[/] talk.wav                 just the words
-    [bold]asr transcribe[/] recordings/              every file in a folder, "path: words"
-    [bold]asr transcribe[/] -f json talk.wav | jq    words, utterances and times
+    [bold]asr transcribe[/] talk.wav                     just the words
+    [bold]asr transcribe[/] recordings/                  every file in a folder, "path: words"
+    [bold]asr transcribe[/] -f json talk.wav | jq        words, utterances and times
+    [bold]asr transcribe[/] -f srt film.mp3 > film.srt   subtitles
+    [bold]asr transcribe[/] recordings/ -f vtt -o subtitles/
+    [bold]arecord[/] -f S16_LE -r 16000 | [bold]asr transcribe[/] - --raw-rate 16000
 
     Reads wav, flac, ogg, opus, mp3 and aiff, of any rate, length and channels.
     JSON has one object per file and line: file, text, duration, and segments,
@@ -333,28 +339,153 @@ def bench(
         benchmark(load(model), audio=audio, threads=threads, peers=peers, json_file=json_file)
 
 
-def _for_each_file(paths: list[Path], show: Callable[[Path, bool], None]) -> None:
-    """Call show(file, several) for each; what goes wrong with one does not stop the others."""
-    from features.audio import AudioError, find_audio
+@lm.callback()
+def _about_language_models() -> None:
+    """Make and measure language models, which say what is likely to be said."""
 
-    files: list[Path | AudioError] = []
-    for path in paths:
-        try:
-            files += find_audio(path)
-        except AudioError as error:
-            files.append(error)
-    failed = 0
-    for file in files:
-        try:
-            if isinstance(file, AudioError):
-                raise file
-            show(file, len(files) > 1)
-        except AudioError as error:
-            failed += 1
-            _complain(error)
-    if failed and len(files) > 1:
-        _complain(f"{failed} of {len(files)} files failed")
-    if failed:
+
+@lm.command("build")
+def lm_build(
+    texts: Annotated[
+        list[Path],
+        typer.Argument(metavar="TEXT", help="Texts, one sentence a line, or training recipes."),
+    ],
+    out: Annotated[Path, typer.Option("--output", "-o", help="The ARPA file to write.")],
+    order: Annotated[int, typer.Option(min=1, help="Words that are looked at together.")] = 3,
+    characters: Annotated[
+        bool, typer.Option("--characters", help="Model characters instead of words.")
+    ] = False,
+) -> None:
+    """Estimate an n-gram language model from texts (modified Kneser-Ney).
+
+    [bold]asr lm build[/] sentences.txt -o lm.arpa
+    [bold]asr lm build[/] names.txt -o letters.arpa --characters --order 5
+    [bold]asr lm build[/] my_words.toml -o lm.arpa      what the speakers of the training say
+
+    Texts are lower-cased. The result works in [bold]asr transcribe --lm[/].
+    """
+    with _training_packages():
+        from asr.training.ngram import build, read_sentences, write_arpa
+
+        sentences = (s for text in texts for s in read_sentences(text, characters))
+        write_arpa(build(sentences, order), out)
+        _note(f"wrote {out}")
+
+
+@lm.command("perplexity")
+def lm_perplexity(
+    model: Annotated[Path, typer.Argument(metavar="LM", help="An ARPA file, plain or gzip.")],
+    texts: Annotated[
+        list[Path],
+        typer.Argument(metavar="TEXT", help="Texts, one sentence a line, or training recipes."),
+    ],
+) -> None:
+    """Measure how well a language model foretells texts: the lower, the better.
+
+    [bold]asr lm perplexity[/] lm.arpa other_sentences.txt
+
+    Words that the model does not know are counted and left out.
+    """
+    with _training_packages():
+        from asr.decode.ngram import read_arpa
+        from asr.training.ngram import perplexity, read_sentences
+
+        opened = read_arpa(model)
+        sentences = (s for text in texts for s in read_sentences(text, opened.of_characters))
+        found, known, unknown = perplexity(opened, sentences)
+        scored = f"{known} words and sentence ends"
+        _print(f"perplexity {found:.2f} over {scored}; {unknown} words unknown")
+
+
+def _from_pipe(paths: list[Path], raw_rate: int | None) -> bool:
+    """Tell whether standard input is to be heard. Raises CommandError if it cannot be."""
+    pipe = Path("-")
+    if pipe not in paths:
+        if raw_rate is not None:
+            raise CommandError("--raw-rate is about standard input; give - as the PATH")
+        return False
+    if len(paths) > 1:
+        raise CommandError("- is standard input and stands alone; hear the files in another run")
+    if sys.stdin is None or sys.stdin.isatty():
+        raise CommandError("no sound comes from a keyboard; pipe a recording into this command")
+    return True
+
+
+def _transcribe_pipe(model: str, format: Format, raw_rate: int | None) -> None:
+    from asr.model import load
+    from asr.transcribe import transcribe_blocks
+    from features.audio import PIPE, stream_pipe
+
+    recogniser = load(model)
+    rate = recogniser.card.sample_rate
+    blocks = stream_pipe(sys.stdin.buffer, rate, source_rate=raw_rate)
+    for piece in pieces(transcribe_blocks(recogniser, blocks, PIPE), "-", format):
+        print(piece, end="", flush=True)
+
+
+def _spot_pipe(model: str, format: EventFormat, raw_rate: int | None) -> None:
+    from asr.model import load
+    from asr.transcribe import spot_blocks
+    from features.audio import PIPE, stream_pipe
+
+    spotter = load(model)
+    blocks = stream_pipe(sys.stdin.buffer, spotter.card.sample_rate, source_rate=raw_rate)
+    for detection in spot_blocks(spotter, blocks, PIPE):
+        print(detection_line(detection, "-", format), end="", flush=True)
+
+
+def _transcribe_into(
+    output: Path,
+    model: str,
+    format: Format,
+    sources: "list[Source | AudioError]",
+    start: "Start",
+    jobs: int | None,
+    overwrite: bool,
+) -> None:
+    """Write the transcripts that are missing or out of date into a folder."""
+    from asr.batch import Source
+    from asr.model import model_path
+    from asr.output import OutputFolder, fingerprint
+
+    folder = OutputFolder(output, format, fingerprint(model_path(model)))
+    files = [source for source in sources if isinstance(source, Source)]
+    broken = [source for source in sources if not isinstance(source, Source)]
+    pending = folder.pending(files, overwrite)
+    if len(pending) < len(files):
+        _note(f"{len(files) - len(pending)} of {len(files)} files were done before")
+    _hear_all([*broken, *pending], start, jobs, folder.write, ordered=False)
+
+
+def _hear_all(
+    sources: "Sequence[Source | EarshotError]",
+    start: "Start",
+    jobs: int | None,
+    take: "Callable[[Source, str], None]",
+    ordered: bool,
+) -> None:
+    """Call take(source, what was heard) for each; what went wrong is reported at the end."""
+    from asr.batch import Source
+    from asr.workers import cores, hear_files, in_order
+
+    failures = {n: source for n, source in enumerate(sources) if not isinstance(source, Source)}
+    files = [(n, source) for n, source in enumerate(sources) if isinstance(source, Source)]
+    results = hear_files(start, [file.path for _, file in files], min(jobs or cores(), len(files)))
+    try:
+        with contextlib.closing(results), _progress(len(files), not ordered) as advance:
+            for index, result in in_order(results) if ordered else results:
+                place, source = files[index]
+                if isinstance(result, str):
+                    take(source, result)
+                else:
+                    failures[place] = result
+                advance()
+    finally:
+        for _, failure in sorted(failures.items()):
+            _complain(failure)
+        if failures and len(sources) > 1:
+            _complain(f"{len(failures)} of {len(sources)} files failed")
+    if failures:
         raise typer.Exit(2)
 
 
