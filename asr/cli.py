@@ -91,12 +91,9 @@ def transcribe(
 ) -> None:
     """Write down what is said in audio files.
 
-    [bold]asr transcribe[/] talk.wav                     just the words
-    [bold]asr transcribe[/] recordings/                  every file in a folder, "path: words"
-    [bold]asr transcribe[/] -f json talk.wav | jq        words, utterances and times
-    [bold]asr transcribe[/] -f srt film.mp3 > film.srt   subtitles
-    [bold]asr transcribe[/] recordings/ -f vtt -o subtitles/
-    [bold]arecord[/] -f S16_LE -r 16000 | [bold]asr transcribe[/] - --raw-rate 16000
+    [bold]asr transcribe[/] talk.wav                 just the words
+    [bold]asr transcribe[/] recordings/              every file in a folder, "path: words"
+    [bold]asr transcribe[/] -f json talk.wav | jq    words, utterances and times
 
     Reads wav, flac, ogg, opus, mp3 and aiff, of any rate, length and channels.
     JSON has one object per file and line: file, text, duration, and segments,
@@ -397,95 +394,28 @@ def lm_perplexity(
         _print(f"perplexity {found:.2f} over {scored}; {unknown} words unknown")
 
 
-def _from_pipe(paths: list[Path], raw_rate: int | None) -> bool:
-    """Tell whether standard input is to be heard. Raises CommandError if it cannot be."""
-    pipe = Path("-")
-    if pipe not in paths:
-        if raw_rate is not None:
-            raise CommandError("--raw-rate is about standard input; give - as the PATH")
-        return False
-    if len(paths) > 1:
-        raise CommandError("- is standard input and stands alone; hear the files in another run")
-    if sys.stdin is None or sys.stdin.isatty():
-        raise CommandError("no sound comes from a keyboard; pipe a recording into this command")
-    return True
+def _for_each_file(paths: list[Path], show: Callable[[Path, bool], None]) -> None:
+    """Call show(file, several) for each; what goes wrong with one does not stop the others."""
+    from features.audio import AudioError, find_audio
 
-
-def _transcribe_pipe(model: str, format: Format, raw_rate: int | None) -> None:
-    from asr.model import load
-    from asr.transcribe import transcribe_blocks
-    from features.audio import PIPE, stream_pipe
-
-    recogniser = load(model)
-    rate = recogniser.card.sample_rate
-    blocks = stream_pipe(sys.stdin.buffer, rate, source_rate=raw_rate)
-    for piece in pieces(transcribe_blocks(recogniser, blocks, PIPE), "-", format):
-        print(piece, end="", flush=True)
-
-
-def _spot_pipe(model: str, format: EventFormat, raw_rate: int | None) -> None:
-    from asr.model import load
-    from asr.transcribe import spot_blocks
-    from features.audio import PIPE, stream_pipe
-
-    spotter = load(model)
-    blocks = stream_pipe(sys.stdin.buffer, spotter.card.sample_rate, source_rate=raw_rate)
-    for detection in spot_blocks(spotter, blocks, PIPE):
-        print(detection_line(detection, "-", format), end="", flush=True)
-
-
-def _transcribe_into(
-    output: Path,
-    model: str,
-    format: Format,
-    sources: "list[Source | AudioError]",
-    start: "Start",
-    jobs: int | None,
-    overwrite: bool,
-) -> None:
-    """Write the transcripts that are missing or out of date into a folder."""
-    from asr.batch import Source
-    from asr.model import model_path
-    from asr.output import OutputFolder, fingerprint
-
-    folder = OutputFolder(output, format, fingerprint(model_path(model)))
-    files = [source for source in sources if isinstance(source, Source)]
-    broken = [source for source in sources if not isinstance(source, Source)]
-    pending = folder.pending(files, overwrite)
-    if len(pending) < len(files):
-        _note(f"{len(files) - len(pending)} of {len(files)} files were done before")
-    _hear_all([*broken, *pending], start, jobs, folder.write, ordered=False)
-
-
-def _hear_all(
-    sources: "Sequence[Source | EarshotError]",
-    start: "Start",
-    jobs: int | None,
-    take: "Callable[[Source, str], None]",
-    ordered: bool,
-) -> None:
-    """Call take(source, what was heard) for each; what went wrong is reported at the end."""
-    from asr.batch import Source
-    from asr.workers import cores, hear_files, in_order
-
-    failures = {n: source for n, source in enumerate(sources) if not isinstance(source, Source)}
-    files = [(n, source) for n, source in enumerate(sources) if isinstance(source, Source)]
-    results = hear_files(start, [file.path for _, file in files], min(jobs or cores(), len(files)))
-    try:
-        with contextlib.closing(results), _progress(len(files), not ordered) as advance:
-            for index, result in in_order(results) if ordered else results:
-                place, source = files[index]
-                if isinstance(result, str):
-                    take(source, result)
-                else:
-                    failures[place] = result
-                advance()
-    finally:
-        for _, failure in sorted(failures.items()):
-            _complain(failure)
-        if failures and len(sources) > 1:
-            _complain(f"{len(failures)} of {len(sources)} files failed")
-    if failures:
+    files: list[Path | AudioError] = []
+    for path in paths:
+        try:
+            files += find_audio(path)
+        except AudioError as error:
+            files.append(error)
+    failed = 0
+    for file in files:
+        try:
+            if isinstance(file, AudioError):
+                raise file
+            show(file, len(files) > 1)
+        except AudioError as error:
+            failed += 1
+            _complain(error)
+    if failed and len(files) > 1:
+        _complain(f"{failed} of {len(files)} files failed")
+    if failed:
         raise typer.Exit(2)
 
 
