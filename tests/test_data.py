@@ -5,7 +5,7 @@ import logging
 import os
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
@@ -87,6 +87,10 @@ def recogniser(folder: Path, tmp_path: Path, warm_epochs: int = 0, **fields: obj
     return settings_for(
         tmp_path, [sentences | fields], {"kind": "ctc"}, warm_epochs=warm_epochs, warm_seconds=0.7
     )
+
+
+def with_join(config: Config, share: float) -> Config:
+    return replace(config, data=replace(config.data, join=share))
 
 
 # Speakers
@@ -427,6 +431,37 @@ def test_without_short_recordings_training_starts_with_all(folder: Path, tmp_pat
     config = parse_config(tree, "x")
     corpus = load_corpus(config)
     assert sum(map(len, plan_epoch(config, corpus, 0))) == len(corpus.train)
+
+
+def test_short_texts_are_joined_with_spaces_and_none_is_lost(folder: Path, tmp_path: Path) -> None:
+    config = with_join(recogniser(folder, tmp_path), 0.7)
+    corpus = load_corpus(config)
+    items = [item for batch in plan_epoch(config, corpus, 1) for item in batch]
+    assert any(item.before for item in items) and any(not item.before for item in items)
+    heard: Counter[str] = Counter()
+    for item in items:
+        parts = [part.example for part in (*item.before, item) if part.example]
+        heard.update(example.recording.path.name for example in parts)
+        text = "".join(corpus.labels.names[number] for number in item.targets)
+        assert text == " ".join(example.recording.text for example in parts)
+        expected = np.concatenate([example.waveform() for example in parts])
+        np.testing.assert_array_equal(item.waveform([]), expected)
+        assert item.length == len(expected)
+    assert heard == Counter(example.recording.path.name for example in corpus.train)
+
+
+def test_a_word_that_follows_other_sound_is_still_the_answer(
+    words: tuple[Config, Corpus], tmp_path: Path
+) -> None:
+    config, corpus = with_join(words[0], 0.5), words[1]
+    items = [item for batch in plan_epoch(config, corpus, 0) for item in batch]
+    assert np.mean([bool(item.before) for item in items]) == pytest.approx(0.5, abs=0.15)
+    for item in items:
+        alone = replace(item, before=())
+        assert len(item.targets) == 1 and len(item.before) <= 2
+        sound = item.waveform(corpus.noises)
+        assert len(sound) == item.length
+        np.testing.assert_array_equal(sound[-item.samples :], alone.waveform(corpus.noises))
 
 
 def test_words_that_weigh_nothing_are_only_validated(folder: Path, tmp_path: Path) -> None:

@@ -69,6 +69,8 @@ class DataConfig:
     cache: folder for decoded audio, so that each file is decoded once.
     balance: 0 draws classifier labels as often as they occur, 1 equally often.
     unknown, silence: share of an epoch's examples with these labels (classifier).
+    join: share of the examples that follow other recordings without a break, as words do in a
+        stream: short texts one after the other (ctc), or other sound first (classifier).
     max_seconds: longer recordings are left out of CTC training, and cut for classifiers.
     warm_epochs, warm_seconds: CTC training starts with so many epochs of recordings that are not
         augmented and, where there are enough, no longer than this: plain words get aligned within
@@ -80,6 +82,7 @@ class DataConfig:
     balance: float = 0.5
     unknown: float = 0.15
     silence: float = 0.06
+    join: float = 0.0
     max_seconds: float = 16.0
     warm_epochs: int = 3
     warm_seconds: float = 1.5
@@ -91,8 +94,9 @@ class DataConfig:
                 f"data.unknown {self.unknown:g} and data.silence {self.silence:g} are shares of an "
                 "epoch; together they must leave some of it for the words"
             )
-        if not 0.0 <= self.balance <= 1.0:
-            raise ConfigError(f"data.balance {self.balance:g} must be in 0..1")
+        for name in ("balance", "join"):
+            if not 0.0 <= getattr(self, name) <= 1.0:
+                raise ConfigError(f"data.{name} {getattr(self, name):g} must be in 0..1")
         if self.max_seconds <= 0.0 or self.validation_limit < 1:
             raise ConfigError("data.max_seconds must be above 0, data.validation_limit 1 or more")
 

@@ -11,6 +11,7 @@ import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from operator import attrgetter
 from pathlib import Path
 
 import numpy as np
@@ -32,6 +33,8 @@ SILENCE = "_silence_"
 NOISE_HELD_OUT = 0.2  # the last part of every noise recording is for validation
 POOL_BATCHES = 40  # batches whose recordings are sorted by length together
 CROP_TRIES = 4
+JOINED_SECONDS = 4.0  # short recordings are joined up to about this length
+LEAD_ITEMS = 2  # the most that a classifier's example follows
 WARM_SHARE = 0.05  # of the recordings must be short enough for warm epochs to make sense
 
 
@@ -152,6 +155,11 @@ class Labels:
         if head.labels:
             return cls([BLANK, *head.labels], task="ctc")
         return cls([BLANK, *sorted(set("".join(r.text for r in recordings)))], task="ctc")
+
+    @property
+    def spaces(self) -> list[int]:
+        """What stands between two words: the space of characters, nothing between whole words."""
+        return [self._index[" "]] if self.characters and " " in self._index else []
 
     @property
     def background(self) -> tuple[str, ...]:
@@ -294,15 +302,30 @@ def _thin(examples: list[Example], limit: int) -> list[Example]:
 
 @dataclass(frozen=True)
 class Item:
-    """One draw of an epoch: an example (None: noise alone), and the seed of its augmentation."""
+    """One draw of an epoch: an example (None: noise alone), and the seed of its augmentation.
+
+    samples: length of the example in it; before: what is heard first, as in a stream.
+    targets: of everything heard; a classifier is only asked for the example.
+    """
 
     example: Example | None
     targets: tuple[int, ...]
     samples: int
     seed: int
+    before: "tuple[Item, ...]" = ()
+
+    @property
+    def length(self) -> int:
+        """Samples in all, before augmentation."""
+        return self.samples + sum(item.samples for item in self.before)
 
     def waveform(self, noises: list[np.ndarray], augmenter: Augmenter | None = None) -> np.ndarray:
-        """float32 (samples,): the recording, a lively part of it, or a part of a noise."""
+        """float32 (length,), a little else if augmented: all recordings one after the other."""
+        items = (*self.before, replace(self, before=()))
+        return np.concatenate([item._own_waveform(noises, augmenter) for item in items])
+
+    def _own_waveform(self, noises: list[np.ndarray], augmenter: Augmenter | None) -> np.ndarray:
+        """The recording, a lively part of it, or a part of a noise."""
         rng = np.random.default_rng(self.seed)
         if self.example is None:
             waveform = _crop(noises[self.seed % len(noises)], self.samples, rng)
@@ -345,15 +368,21 @@ def plan_epoch(config: Config, corpus: Corpus, epoch: int) -> list[list[Item]]:
     rng = np.random.default_rng([config.optimisation.seed, epoch])
     draw = _draw_classes if _classifies(config) else _draw_texts
     items = draw(config, corpus, rng)
-    if config.warm(epoch):
-        items = _short(config, items) or items
     if not items:
         raise DataError("no recording was drawn for an epoch; raise the weight of a source")
+    if config.warm(epoch):
+        items = _short(config, items) or items
+    elif _classifies(config):
+        items = [_lead_in(config, items, item, rng) for item in items]
+    else:
+        items = _join(config, corpus.labels, items, rng)
     order = rng.permutation(len(items))
     batches = []
     pool_size = POOL_BATCHES * _typical_batch(config, items)
     for start in range(0, len(items), pool_size):
-        pool = sorted((items[k] for k in order[start : start + pool_size]), key=_length)
+        pool = sorted(
+            (items[k] for k in order[start : start + pool_size]), key=attrgetter("length")
+        )
         batches += _pack(pool, config.optimisation.batch_seconds * _rate(config))
     return [batches[k] for k in rng.permutation(len(batches))]
 
@@ -369,7 +398,9 @@ def plan_validation(config: Config, corpus: Corpus) -> list[list[Item]]:
         silence = (corpus.labels.names.index(SILENCE),)
         count = round(len(items) / len(corpus.labels.names))
         items += [Item(None, silence, window, seed) for seed in range(count)]
-    return _pack(sorted(items, key=_length), config.optimisation.batch_seconds * _rate(config))
+    return _pack(
+        sorted(items, key=attrgetter("length")), config.optimisation.batch_seconds * _rate(config)
+    )
 
 
 def _classifies(config: Config) -> bool:
@@ -384,12 +415,8 @@ def _window(config: Config) -> int:
     return round(config.model.head.window * _rate(config))
 
 
-def _length(item: Item) -> int:
-    return item.samples
-
-
 def _typical_batch(config: Config, items: list[Item]) -> int:
-    mean = sum(item.samples for item in items) / max(1, len(items))
+    mean = sum(item.length for item in items) / max(1, len(items))
     return max(1, round(config.optimisation.batch_seconds * _rate(config) / mean))
 
 
@@ -397,7 +424,7 @@ def _pack(items: list[Item], limit: float) -> list[list[Item]]:
     """Cut a list sorted by length into batches of at most `limit` padded samples."""
     batches: list[list[Item]] = []
     for item in items:
-        if not batches or (len(batches[-1]) + 1) * item.samples > limit:
+        if not batches or (len(batches[-1]) + 1) * item.length > limit:
             batches.append([])
         batches[-1].append(item)
     return batches
@@ -415,6 +442,43 @@ def _draw_texts(config: Config, corpus: Corpus, rng: np.random.Generator) -> lis
     times = np.floor(weights + rng.random(len(weights))).astype(int)
     chosen = np.repeat(np.arange(len(weights)), times)
     return [_item(corpus.train[k], rng, corpus.train[k].samples) for k in chosen]
+
+
+def _join(
+    config: Config, labels: Labels, items: list[Item], rng: np.random.Generator
+) -> list[Item]:
+    """Put a share of the short recordings one after the other, as words come in a stream."""
+    longest = JOINED_SECONDS / 2 * _rate(config)
+    chosen = rng.random(len(items)) < config.data.join
+    joined: list[Item] = []
+    waiting: list[Item] = []
+    for k in rng.permutation(len(items)):
+        item = items[k]
+        if not chosen[k] or item.samples > longest:
+            joined.append(item)
+            continue
+        waiting.append(item)
+        if sum(one.samples for one in waiting) > longest:
+            joined.append(_follow(waiting, labels))
+            waiting = []
+    return joined + waiting
+
+
+def _follow(items: list[Item], labels: Labels) -> Item:
+    """One item of several, their texts with spaces between them."""
+    space = labels.spaces
+    targets = list(items[0].targets)
+    for item in items[1:]:
+        targets += [*space, *item.targets]
+    return replace(items[-1], targets=tuple(targets), before=tuple(items[:-1]))
+
+
+def _lead_in(config: Config, items: list[Item], item: Item, rng: np.random.Generator) -> Item:
+    """Let a classifier's example, by chance, follow other sound, as its window does in a stream."""
+    count = rng.integers(1, 1 + LEAD_ITEMS) if rng.random() < config.data.join else 0
+    numbers, seeds = rng.integers(len(items), size=count), rng.integers(2**31, size=count)
+    before = (replace(items[k], seed=int(s)) for k, s in zip(numbers, seeds, strict=True))
+    return replace(item, before=tuple(before))
 
 
 def _draw_classes(config: Config, corpus: Corpus, rng: np.random.Generator) -> list[Item]:
