@@ -323,10 +323,10 @@ def bench(
 
     [bold]asr bench[/] commands
     [bold]asr bench[/] my_words.onnx --json figures.json
-    [bold]asr bench[/] english --peers --audio digits/    a folder of words: who gets them right?
+    [bold]asr bench[/] english --peers --audio digits/    and who gets the words right
 
-    Real-time factor is seconds of computing per second of audio. Of the sound that a stream is
-    pushed, many blocks only wait for the next: p50 and p99 are of all of them.
+    The real-time factor is seconds of computing per second of audio. p50 and p99
+    are of all pushed blocks, of which some only wait until there is enough for a step.
     --peers needs more packages: pip install "earshot\\[bench]"
     """
     with _training_packages("bench"):

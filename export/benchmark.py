@@ -6,18 +6,16 @@ median over the passes.
 """
 
 import json
-import math
 import platform
 import re
 import subprocess
 import sys
 import time
-from collections import Counter
 from collections.abc import Callable, Iterable
 from itertools import chain
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import onnxruntime as ort
@@ -26,20 +24,19 @@ from rich.console import Console
 from rich.table import Table
 
 from asr.model import Model, session_options
+from export.cost import macs_per_second, time_by_operator
 from features.audio import find_audio, stream_audio
 from features.errors import EarshotError
 
+if TYPE_CHECKING:
+    from export.peers import Peers
+
 SECONDS = 60.0  # of audio in a pass; the longest that a whole-utterance ctc model takes
-TRACED_SECONDS = 10.0
 PUSHES_MS = (20, 40, 80, 160)
 REPEATS = 5
 GEMM_SIZES = (256, 384, 512, 1024)
 GEMM_SECONDS = 0.3  # for each of these
 SEED = 7
-
-CONVOLUTIONS = {"Conv", "ConvInteger"}
-PRODUCTS = {"MatMul", "MatMulInteger", "Gemm"}
-RECURRENCES = {"LSTM", "DynamicQuantizeLSTM"}
 
 # A command, and at its end what it took of memory; only Linux keeps such a file.
 COLD_START = """
@@ -75,21 +72,25 @@ def benchmark(
     """
     model = Model(model.path, session_options(threads))
     sound = _sound(audio, model.card.sample_rate)
+    others = _peers(model, threads) if peers else None
     console = Console(stderr=True)
     with console.status(f"measuring {model.card.name}"):
         figures = _size(model) | _cold_start(model)
         figures |= {"processor": _processor(), "onnxruntime": ort.__version__, "threads": threads}
         figures |= _offline(model, sound, threads)
         figures["streaming"] = [_streaming(model, sound, ms) for ms in PUSHES_MS if _lives(model)]
-        figures["peers"] = None
-        if peers:
-            from export.peers import compare
-
-            figures["peers"] = compare(model, sound, audio, threads)
+        figures["peers"] = others.compare(sound, audio) if others else None
     _print(figures)
     if json_file is not None:
         _write(json_file, json.dumps(figures, indent=2) + "\n")
     return figures
+
+
+def _peers(model: Model, threads: int) -> "Peers":
+    """What to compare with; if that is impossible, it is said before anything is measured."""
+    from export.peers import Peers
+
+    return Peers(model, threads)
 
 
 def best_seconds(run: Callable[[], object]) -> float:
@@ -142,7 +143,7 @@ def speech_shaped_noise(samples: int, sample_rate: int) -> np.ndarray:
 def _offline(model: Model, sound: np.ndarray, threads: int) -> dict[str, Any]:
     duration = len(sound) / model.card.sample_rate
     factor = best_seconds(lambda: model.log_probs(sound)) / duration
-    macs = macs_per_second(model, sound)
+    macs = macs_per_second(model, len(sound))
     peak = gemm_peak(threads)
     return {
         "audio_seconds": duration,
@@ -150,7 +151,7 @@ def _offline(model: Model, sound: np.ndarray, threads: int) -> dict[str, Any]:
         "offline_rtf": factor,
         "gemm_peak_flops": peak,
         "gemm_share": 2.0 * macs / factor / peak,
-        "operators": _operators(model, sound, threads),
+        "operators": time_by_operator(model, sound, threads),
     }
 
 
@@ -206,76 +207,14 @@ def _matrix_product() -> bytes:
             return bytes([number << 3, content])
         return bytes([number << 3 | 2, len(content)]) + content
 
-    real = part(2, part(1, part(1, 1)))  # type.tensor_type.elem_type = FLOAT
+    real = part(2, part(1, part(1, 1) + part(2, 2 * part(1, b""))))  # FLOAT, two open axes
     node = part(1, b"a") + part(1, b"b") + part(2, b"c") + part(4, b"MatMul")
     values = [part(11, part(1, b"a") + real), part(11, part(1, b"b") + real)]
     graph = part(1, node) + part(2, b"product") + b"".join(values) + part(12, part(1, b"c") + real)
     return part(1, 8) + part(7, graph) + part(8, part(2, 17))  # IR version 8, operator set 17
 
 
-# Cost
-
-
-def macs_per_second(model: Model, sound: np.ndarray) -> int:
-    """Return the multiplications of matrix products, convolutions and LSTMs per second of audio.
-
-    Counted over the operators of one step, as they ran: over a block of a streaming model, a
-    window of one that slides, or the whole of `sound`.
-    """
-    card = model.card
-    if card.block_length is not None:
-        length = advance = card.block_length
-    elif card.window_length is not None:
-        length, advance = card.window_length, card.hop_length
-    else:
-        length = advance = len(sound)
-    options = session_options()  # such that operators keep their names, and weights their shapes
-    options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
-    options.add_session_config_entry("session.disable_prepacking", "1")
-    pcm = np.zeros((1, length), np.float32)
-    events = _trace(model.path, options, lambda traced: traced.step(pcm, traced.initial_state()))
-    return round(sum(map(_macs, events)) * card.sample_rate / advance)
-
-
-def _macs(event: dict[str, Any]) -> int:
-    """Multiplications of one operator; 0 for those that only move or map numbers."""
-    operator = event["args"]["op_name"]
-    if operator not in CONVOLUTIONS | PRODUCTS | RECURRENCES:
-        return 0
-    inputs, outputs = (
-        [shape for entry in event["args"][kind] for shape in entry.values()]
-        for kind in ("input_type_shape", "output_type_shape")
-    )
-    if operator in CONVOLUTIONS:  # weights [channels out, channels in, ...]
-        return math.prod(outputs[0]) * math.prod(inputs[1][1:])
-    if operator in PRODUCTS:  # [..., k] @ [k, n]
-        return math.prod(outputs[0]) * inputs[0][-1]
-    frames, batch, _ = inputs[0]  # weights of the inputs, and of the recurrence
-    return frames * batch * (math.prod(inputs[1]) + math.prod(inputs[2]))
-
-
-def _operators(model: Model, sound: np.ndarray, threads: int) -> dict[str, float]:
-    """Share of the offline time that each kind of operator takes, the largest first."""
-    piece = sound[: round(TRACED_SECONDS * model.card.sample_rate)]
-    events = _trace(model.path, session_options(threads), lambda traced: traced.log_probs(piece))
-    times: Counter[str] = Counter()
-    for event in events:
-        times[event["args"]["op_name"]] += event["dur"]
-    return {name: duration / times.total() for name, duration in times.most_common()}
-
-
-def _trace(
-    path: Path, options: ort.SessionOptions, run: Callable[[Model], object]
-) -> list[dict[str, Any]]:
-    """The operators that a model ran: onnxruntime's profile, `dur` in microseconds."""
-    with TemporaryDirectory() as folder:
-        options.enable_profiling = True
-        options.profile_file_prefix = str(Path(folder, "trace"))
-        model = Model(path, options)
-        run(model)
-        del model  # a session writes its profile when it goes
-        (profile,) = Path(folder).iterdir()
-        return [event for event in json.loads(profile.read_text()) if event["cat"] == "Node"]
+# Size
 
 
 def _size(model: Model) -> dict[str, Any]:

@@ -33,30 +33,42 @@ FILES = 1000  # of a folder of words, evenly spaced if it holds more
 Recogniser = Callable[[np.ndarray], str]
 
 
-def compare(model: Model, sound: np.ndarray, audio: Path | None, threads: int) -> dict[str, Any]:
-    """Return what the others take for `sound` and, if `audio` is a folder of words, get right.
+class Peers:
+    """What a model is compared with. Raises BenchmarkError if its network cannot be built."""
 
-    Entries: torch; pocketsphinx, None if it is not installed; files, None if either of the two is
-    missing. Raises BenchmarkError.
-    """
-    figures = {"torch": _torch(model, sound, threads), "pocketsphinx": None, "files": None}
-    try:
-        import pocketsphinx  # noqa: F401
-    except ModuleNotFoundError:
+    def __init__(self, model: Model, threads: int) -> None:
+        self._model = model
+        self._network = torch_model(model)
+        torch.set_num_threads(threads)
+
+    def compare(self, sound: np.ndarray, audio: Path | None) -> dict[str, Any]:
+        """Return what the others take for `sound` and, if `audio` is a folder of words, get right.
+
+        Entries: torch; pocketsphinx, None if it is not installed; files, None if either of the two
+        is missing.
+        """
+        figures: dict[str, Any] = {"torch": _torch(self._network, self._model.card, sound)}
+        figures |= {"pocketsphinx": None, "files": None}
+        try:
+            import pocketsphinx  # noqa: F401
+        except ModuleNotFoundError:
+            return figures
+        figures["pocketsphinx"] = _pocketsphinx(self._model.card.sample_rate, sound)
+        if audio is not None and audio.is_dir():
+            figures["files"] = _files(self._model, audio)
         return figures
-    figures["pocketsphinx"] = _pocketsphinx(model, sound)
-    if audio is not None and audio.is_dir():
-        figures["files"] = _files(model, audio)
-    return figures
 
 
 # torch
 
 
 def torch_model(model: Model) -> AcousticModel:
-    """Return the network that a card describes, with random weights. Raises BenchmarkError."""
+    """Return the network that a card describes, with random weights. Raises BenchmarkError.
+
+    How a classifier pools is not in the card: the number of parameters tells.
+    """
     card = model.card
-    for pooling in get_args(HeadConfig.__annotations__["pooling"]):  # it is not in the card
+    for pooling in get_args(HeadConfig.__annotations__["pooling"]):
         labels = card.labels if card.task == "classify" else ()
         head = HeadConfig(kind=card.task, labels=labels, pooling=pooling)
         config = ModelConfig(
@@ -71,10 +83,8 @@ def torch_model(model: Model) -> AcousticModel:
     )
 
 
-def _torch(model: Model, sound: np.ndarray, threads: int) -> dict[str, Any]:
+def _torch(network: AcousticModel, card: ModelCard, sound: np.ndarray) -> dict[str, Any]:
     """Real-time factors of torch without a graph of any kind, as training runs it."""
-    network, card = torch_model(model), model.card
-    torch.set_num_threads(threads)
     pcm = torch.from_numpy(sound)[None]
     duration = len(sound) / card.sample_rate
     with torch.inference_mode():
@@ -128,9 +138,8 @@ def _one_of(decoder: "Decoder", words: Iterable[str], sample_rate: int) -> Recog
     return hear
 
 
-def _pocketsphinx(model: Model, sound: np.ndarray) -> dict[str, Any]:
+def _pocketsphinx(rate: int, sound: np.ndarray) -> dict[str, Any]:
     """Real-time factor of telling ten digits apart, second by second."""
-    rate = model.card.sample_rate
     hear = _one_of(_decoder(), DIGITS, rate)
     seconds = [sound[start : start + rate] for start in range(0, len(sound), rate)]
     taken = best_seconds(lambda: [hear(second) for second in seconds])
