@@ -2,23 +2,38 @@
 
 import contextlib
 import dataclasses
+import functools
 import io
 import json
 import logging
+import os
 import shutil
 import sys
-from collections.abc import Callable, Iterator
-from enum import StrEnum
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from asr.formats import (
+    EventFormat,
+    Format,
+    detection_fields,
+    detection_line,
+    json_line,
+    pieces,
+    span_fields,
+)
 from features.errors import EarshotError
 
 if TYPE_CHECKING:
-    from asr.decode import Detection, Event, Partial, Utterance
-    from asr.transcribe import Transcript
+    import numpy as np
+
+    from asr.batch import Source
+    from asr.decode import Event
+    from asr.decode.options import DecodeOptions
+    from asr.output import OutputFolder
+    from asr.workers import Start
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -39,22 +54,32 @@ class CommandError(EarshotError):
     """The command cannot be carried out as it was given."""
 
 
-class Format(StrEnum):
-    """How results are printed."""
-
-    txt = "txt"
-    json = "json"
-
-
 Paths = Annotated[
     list[Path],
-    typer.Argument(metavar="PATH", help="Audio files, or folders to look for them in."),
+    typer.Argument(
+        metavar="PATH", help="Audio files, or folders to look for them in; - is standard input."
+    ),
 ]
 ModelOption = Annotated[
     str, typer.Option("--model", "-m", help="A bundled model, or the path of an .onnx file.")
 ]
 OutputFormat = Annotated[
-    Format, typer.Option("--format", "-f", help="Text to read, or JSON lines for programs.")
+    EventFormat, typer.Option("--format", "-f", help="Text to read, or JSON lines for programs.")
+]
+Jobs = Annotated[
+    int | None,
+    typer.Option(
+        "--jobs", "-j", min=1, help="Processes that share the files; as many as there are cores."
+    ),
+]
+RawRate = Annotated[
+    int | None,
+    typer.Option(
+        metavar="HZ",
+        min=1000,
+        max=768_000,
+        help="Standard input is raw PCM of this rate: 16 bits, little-endian, mono.",
+    ),
 ]
 
 
@@ -87,58 +112,90 @@ def _about() -> None:
 
 @app.command(rich_help_panel="Hear")
 def transcribe(
-    paths: Paths, model: ModelOption = "english", format: OutputFormat = Format.txt
+    paths: Paths,
+    model: ModelOption = "english",
+    format: Annotated[
+        Format, typer.Option("--format", "-f", help="What to write; see above.")
+    ] = Format.txt,
+    output: Annotated[
+        Path | None,
+        typer.Option("--output", "-o", metavar="DIR", help="Write a file for each, in here."),
+    ] = None,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="With --output: also what is done already.")
+    ] = False,
+    jobs: Jobs = None,
+    raw_rate: RawRate = None,
 ) -> None:
     """Write down what is said in audio files.
 
-    [bold]asr transcribe[/] talk.wav                 just the words
-    [bold]asr transcribe[/] recordings/              every file in a folder, "path: words"
-    [bold]asr transcribe[/] -f json talk.wav | jq    words, utterances and times
+    [bold]asr transcribe[/] talk.wav                     just the words
+    [bold]asr transcribe[/] recordings/                  every file in a folder, "path: words"
+    [bold]asr transcribe[/] -f json talk.wav | jq        words, utterances and times
+    [bold]asr transcribe[/] -f srt film.mp3 > film.srt   subtitles
+    [bold]asr transcribe[/] recordings/ -f vtt -o subtitles/
+    [bold]arecord[/] -f S16_LE -r 16000 | [bold]asr transcribe[/] - --raw-rate 16000
 
     Reads wav, flac, ogg, opus, mp3 and aiff, of any rate, length and channels.
     JSON has one object per file and line: file, text, duration, and segments,
-    each with text, start, end and its words; times are in seconds.
+    each with text, start, end and its words; times are in seconds. srt and vtt are
+    subtitles, ctm is a line per word for NIST's scoring tools. From standard input
+    each utterance is a line of its own, as soon as it ends.
+
+    With --output the folder gets a file for each, in the same sub-folders. The same
+    command again does only what is missing, or whose audio, model or options changed.
     If a file cannot be used the others still come out, and the exit code is 2.
     """
-    from asr.model import load
-    from asr.transcribe import transcribe
+    from asr.batch import find_sources, transcriber
+    from asr.decode.options import DecodeOptions
 
-    recogniser = load(model)
-
-    def show(file: Path, several: bool) -> None:
-        transcript = transcribe(recogniser, file)
-        if format is Format.json:
-            _print_json({"file": str(file)} | _transcript_fields(transcript))
-        else:
-            _print(f"{file}: {transcript.text}" if several else transcript.text)
-
-    _for_each_file(paths, show)
+    options = DecodeOptions()
+    if _from_pipe(paths, raw_rate):
+        if output is not None:
+            raise CommandError("standard input has no name to write to; use > FILE, not --output")
+        _transcribe_pipe(model, options, format, raw_rate)
+        return
+    sources = find_sources(paths)
+    start = functools.partial(transcriber, model, options, format)
+    if output is not None:
+        folder = _output_folder(output, format, model, options)
+        _hear_all(folder.pending(sources, overwrite), start, jobs, folder.write, ordered=False)
+        return
+    if overwrite:
+        raise CommandError("--overwrite is about the files of --output; name its folder")
+    several = len(sources) > 1
+    if several and format in (Format.srt, Format.vtt):
+        raise CommandError(f"{format} is for one file; name a folder to write to with --output")
+    _hear_all(sources, start, jobs, _printer(several and format is Format.txt), ordered=True)
 
 
 @app.command(rich_help_panel="Hear")
-def spot(paths: Paths, model: ModelOption = "commands", format: OutputFormat = Format.txt) -> None:
+def spot(
+    paths: Paths,
+    model: ModelOption = "commands",
+    format: OutputFormat = EventFormat.txt,
+    jobs: Jobs = None,
+    raw_rate: RawRate = None,
+) -> None:
     """Find keywords in audio files.
 
     [bold]asr spot[/] clip.wav               the time, probability and keyword of each find
     [bold]asr spot[/] recordings/            every file in a folder, "path: find"
     [bold]asr spot[/] -f json clip.wav       file, time, label, score of each find
+    [bold]sox[/] talk.m4a -t wav - | [bold]asr spot[/] -
 
     The time, in seconds, is how much had been heard when the keyword was certain.
     If a file cannot be used the others still come out, and the exit code is 2.
     """
-    from asr.model import load
-    from asr.transcribe import spot
+    from asr.batch import find_sources, spotter
 
-    spotter = load(model)
-
-    def show(file: Path, several: bool) -> None:
-        for detection in spot(spotter, file):
-            if format is Format.json:
-                _print_json({"file": str(file)} | _detection_fields(detection))
-            else:
-                _print(f"{file}: {detection}" if several else str(detection))
-
-    _for_each_file(paths, show)
+    if _from_pipe(paths, raw_rate):
+        _spot_pipe(model, format, raw_rate)
+        return
+    sources = find_sources(paths)
+    named = len(sources) > 1 and format is EventFormat.txt
+    start = functools.partial(spotter, model, format)
+    _hear_all(sources, start, jobs, _printer(named), ordered=True)
 
 
 @app.command(rich_help_panel="Hear")
@@ -148,7 +205,7 @@ def listen(
         str | None,
         typer.Option("--device", "-d", help="Microphone: a number or name from 'asr devices'."),
     ] = None,
-    format: OutputFormat = Format.txt,
+    format: OutputFormat = EventFormat.txt,
 ) -> None:
     """Listen to the microphone until Ctrl-C: spot keywords, or write speech down.
 
@@ -394,41 +451,129 @@ def lm_perplexity(
         _print(f"perplexity {found:.2f} over {scored}; {unknown} words unknown")
 
 
-def _for_each_file(paths: list[Path], show: Callable[[Path, bool], None]) -> None:
-    """Call show(file, several) for each; what goes wrong with one does not stop the others."""
-    from features.audio import AudioError, find_audio
+def _from_pipe(paths: list[Path], raw_rate: int | None) -> bool:
+    """Tell whether standard input is to be heard. Raises CommandError if it cannot be."""
+    pipe = Path("-")
+    if pipe not in paths:
+        if raw_rate is not None:
+            raise CommandError("--raw-rate is about standard input; give - as the PATH")
+        return False
+    if len(paths) > 1:
+        raise CommandError("- is standard input and stands alone; hear the files in another run")
+    if sys.stdin is None or sys.stdin.isatty():
+        raise CommandError("no sound comes from a keyboard; pipe a recording into this command")
+    return True
 
-    files: list[Path | AudioError] = []
-    for path in paths:
-        try:
-            files += find_audio(path)
-        except AudioError as error:
-            files.append(error)
-    failed = 0
-    for file in files:
-        try:
-            if isinstance(file, AudioError):
-                raise file
-            show(file, len(files) > 1)
-        except AudioError as error:
-            failed += 1
-            _complain(error)
-    if failed and len(files) > 1:
-        _complain(f"{failed} of {len(files)} files failed")
-    if failed:
+
+def _transcribe_pipe(
+    model: str, options: "DecodeOptions", format: Format, raw_rate: int | None
+) -> None:
+    from asr.model import load
+    from asr.transcribe import transcribe_blocks
+
+    recogniser = load(model)
+    blocks = _standard_input(recogniser.card.sample_rate, raw_rate)
+    utterances = transcribe_blocks(recogniser, blocks, options, "standard input")
+    for piece in pieces(utterances, "-", format):
+        print(piece, end="", flush=True)
+
+
+def _spot_pipe(model: str, format: EventFormat, raw_rate: int | None) -> None:
+    from asr.model import load
+    from asr.transcribe import spot_blocks
+
+    spotter = load(model)
+    blocks = _standard_input(spotter.card.sample_rate, raw_rate)
+    for detection in spot_blocks(spotter, blocks, "standard input"):
+        print(detection_line(detection, "-", format), end="", flush=True)
+
+
+def _standard_input(sample_rate: int, raw_rate: int | None) -> "Iterator[np.ndarray]":
+    from features.audio import stream_pipe
+
+    with os.fdopen(sys.stdin.fileno(), "rb", closefd=False) as pipe:
+        yield from stream_pipe(pipe, sample_rate, source_rate=raw_rate)
+
+
+def _output_folder(
+    folder: Path, format: Format, model: str, options: "DecodeOptions"
+) -> "OutputFolder":
+    from asr.model import model_path
+    from asr.output import OutputFolder, fingerprint
+
+    return OutputFolder(folder, format, fingerprint(model_path(model), options))
+
+
+def _hear_all(
+    sources: "Sequence[Source | EarshotError]",
+    start: "Start",
+    jobs: int | None,
+    take: "Callable[[Source, str], None]",
+    ordered: bool,
+) -> None:
+    """Call take(source, what was heard) for each; what went wrong is reported at the end."""
+    from asr.batch import Source
+    from asr.workers import cores, hear_files, in_order
+
+    failures = {n: source for n, source in enumerate(sources) if not isinstance(source, Source)}
+    files = [(n, source) for n, source in enumerate(sources) if isinstance(source, Source)]
+    results = hear_files(start, [file.path for _, file in files], min(jobs or cores(), len(files)))
+    try:
+        with contextlib.closing(results), _progress(len(files), not ordered) as advance:
+            for index, result in in_order(results) if ordered else results:
+                place, source = files[index]
+                if isinstance(result, str):
+                    take(source, result)
+                else:
+                    failures[place] = result
+                advance()
+    finally:
+        for _, failure in sorted(failures.items()):
+            _complain(failure)
+        if failures and len(sources) > 1:
+            _complain(f"{len(failures)} of {len(sources)} files failed")
+    if failures:
         raise typer.Exit(2)
 
 
-def _show_live(events: "list[Event]", format: Format) -> None:
+def _printer(named: bool) -> "Callable[[Source, str], None]":
+    """Return what prints a file's results, each line after its name if `named`."""
+
+    def show(source: "Source", text: str) -> None:
+        if named:
+            text = "".join(f"{source.path}: {line}\n" for line in text.splitlines())
+        print(text, end="", flush=True)
+
+    return show
+
+
+@contextlib.contextmanager
+def _progress(files: int, silent: bool) -> Iterator[Callable[[], None]]:
+    """Yield what moves a bar on stderr, if that is a terminal on which nothing else is printed."""
+    if files < 2 or not sys.stderr.isatty() or not (silent or not sys.stdout.isatty()):
+        yield lambda: None
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn
+
+    columns = (BarColumn(None), MofNCompleteColumn(), TimeRemainingColumn())
+    console = Console(stderr=True)
+    with Progress(*columns, console=console, transient=True, redirect_stdout=False) as bar:
+        task = bar.add_task("", total=files)
+        yield lambda: bar.advance(task)
+
+
+def _show_live(events: "list[Event]", format: EventFormat) -> None:
     """Print events as they come; on a terminal an utterance that goes on is rewritten in place."""
     from asr.decode import Detection, Partial
 
     for event in events:
         goes_on = isinstance(event, Partial)
-        if format is Format.json:
+        if format is EventFormat.json:
             spots = isinstance(event, Detection)
-            fields = _detection_fields(event) if spots else _span_fields(event)
-            _print_json(fields if spots else fields | {"final": not goes_on})
+            fields = detection_fields(event) if spots else span_fields(event)
+            line = json_line(fields if spots else fields | {"final": not goes_on})
+            print(line, end="", flush=True)
         elif sys.stdout.isatty():
             width = shutil.get_terminal_size().columns
             line = str(event)[-width:] if goes_on else f"{event}\n"
@@ -467,35 +612,6 @@ def _card_table(path: Path, card: dict[str, Any]) -> Any:
             value = "  ".join(json.dumps(entry, ensure_ascii=False) for entry in value)
         table.add_row(name, Text("-" if value in (None, "") else str(value)))
     return table
-
-
-def _transcript_fields(transcript: "Transcript") -> dict[str, Any]:
-    return {
-        "text": transcript.text,
-        "duration": round(transcript.duration, 3),
-        "segments": [_utterance_fields(segment) for segment in transcript.segments],
-    }
-
-
-def _utterance_fields(utterance: "Utterance") -> dict[str, Any]:
-    words = [
-        {"text": word.text, "start": round(word.start, 3), "end": round(word.end, 3)}
-        for word in utterance.words
-    ]
-    return _span_fields(utterance) | {"words": words}
-
-
-def _span_fields(span: "Partial | Utterance") -> dict[str, Any]:
-    return {"text": span.text, "start": round(span.start, 3), "end": round(span.end, 3)}
-
-
-def _detection_fields(detection: "Detection") -> dict[str, Any]:
-    score = round(detection.score, 4)
-    return {"time": round(detection.time, 3), "label": detection.label, "score": score}
-
-
-def _print_json(fields: dict[str, Any]) -> None:
-    _print(json.dumps(fields, ensure_ascii=False))
 
 
 def _print(line: str) -> None:

@@ -20,7 +20,7 @@ from enum import StrEnum
 from pathlib import PurePath
 from typing import TYPE_CHECKING, Any
 
-from asr.decode import Partial, Utterance, Word
+from asr.decode import Detection, Partial, Utterance, Word
 from asr.subtitles import srt, vtt
 
 if TYPE_CHECKING:
@@ -37,6 +37,13 @@ class Format(StrEnum):
     srt = "srt"
     vtt = "vtt"
     ctm = "ctm"
+
+
+class EventFormat(StrEnum):
+    """How what is heard is printed, live or as a list."""
+
+    txt = "txt"
+    json = "json"
 
 
 def document(transcript: "Transcript", file: str, format: Format) -> str:
@@ -66,6 +73,13 @@ def pieces(segments: Iterable[Utterance], file: str, format: Format) -> Iterator
                 yield "".join(_ctm_line(word, file) for word in segment.words)
 
 
+def detection_line(detection: Detection, file: str, format: EventFormat) -> str:
+    """Return what a format writes about a keyword in a file."""
+    if format is EventFormat.txt:
+        return f"{detection}\n"
+    return json_line({"file": file} | detection_fields(detection))
+
+
 def segment_fields(utterance: Utterance) -> dict[str, Any]:
     """Return an utterance as a JSON object."""
     fields = span_fields(utterance) | {"words": [_word_fields(word) for word in utterance.words]}
@@ -80,7 +94,14 @@ def span_fields(span: Partial | Utterance | Word) -> dict[str, Any]:
     return {"text": span.text, "start": _seconds(span.start), "end": _seconds(span.end)}
 
 
+def detection_fields(detection: Detection) -> dict[str, Any]:
+    """Return a keyword as a JSON object."""
+    score = round(detection.score, 4)
+    return {"time": _seconds(detection.time), "label": detection.label, "score": score}
+
+
 def json_line(fields: dict[str, Any]) -> str:
+    """Return a JSON object as a line."""
     return json.dumps(fields, ensure_ascii=False) + "\n"
 
 

@@ -50,15 +50,20 @@ def load(model: str | os.PathLike[str]) -> "Model":
 
     Raises ModelError if there is no such model, CardError if its card cannot be trusted.
     """
+    return Model(model_path(model))
+
+
+def model_path(model: str | os.PathLike[str]) -> Path:
+    """Return the file of a bundled model, or `model` if it is one. Raises ModelError."""
     if model in bundled_models():
-        return Model(BUNDLED / f"{model}.onnx")
+        return BUNDLED / f"{model}.onnx"
     path = Path(model)
     if not path.is_file():
         raise ModelError(
             f"{path}: no such model; give the path of an .onnx file or a bundled name "
             f"({', '.join(bundled_models()) or 'none is installed'})"
         )
-    return Model(path)
+    return path
 
 
 class Model:

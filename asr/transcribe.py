@@ -1,7 +1,7 @@
 """Files and arrays to transcripts and keywords, through the same stream as the microphone."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -9,7 +9,7 @@ import numpy as np
 from asr.decode import Detection, Event, Utterance
 from asr.decode.options import DecodeOptions
 from asr.model import Model, ModelError
-from asr.stream import StreamError
+from asr.stream import Stream, StreamError
 from features.audio import AudioError, read_audio, stream_audio
 
 Source = str | os.PathLike[str] | np.ndarray
@@ -35,14 +35,17 @@ def transcribe(
     A file of any length takes the same memory. `options` say how the scores are decoded. Raises
     ModelError if the model spots keywords, AudioError if the audio cannot be used.
     """
-    if model.card.task != "ctc":
-        raise ModelError(
-            f"{model.path}: this model spots keywords and does not transcribe; "
-            "use 'asr spot', or another model"
-        )
-    events, duration = _hear(model, source, sample_rate, options)
-    segments = tuple(event for event in events if isinstance(event, Utterance))
-    return Transcript(" ".join(segment.text for segment in segments), segments, duration)
+    samples = 0
+
+    def counted() -> Iterator[np.ndarray]:
+        nonlocal samples
+        for block in _blocks(source, sample_rate, model.card.sample_rate):
+            samples += len(block)
+            yield block
+
+    segments = tuple(transcribe_blocks(model, counted(), options, _name(source)))
+    text = " ".join(segment.text for segment in segments)
+    return Transcript(text, segments, samples / model.card.sample_rate)
 
 
 def spot(model: Model, source: Source, sample_rate: int | None = None) -> list[Detection]:
@@ -50,31 +53,58 @@ def spot(model: Model, source: Source, sample_rate: int | None = None) -> list[D
 
     Raises ModelError if the model transcribes, AudioError if the audio cannot be used.
     """
+    blocks = _blocks(source, sample_rate, model.card.sample_rate)
+    return list(spot_blocks(model, blocks, _name(source)))
+
+
+def transcribe_blocks(
+    model: Model,
+    blocks: Iterable[np.ndarray],
+    options: DecodeOptions | None = None,
+    name: str = "audio",
+) -> Iterator[Utterance]:
+    """Write down blocks of float32 (n,) at the model's rate; yield utterances as they end.
+
+    Raises as `transcribe` does; `name` is what the blocks are called in errors.
+    """
+    if model.card.task != "ctc":
+        raise ModelError(
+            f"{model.path}: this model spots keywords and does not transcribe; "
+            "use 'asr spot', or another model"
+        )
+    for event in _hear(model.stream(options), blocks, name):
+        if isinstance(event, Utterance):
+            yield event
+
+
+def spot_blocks(
+    model: Model, blocks: Iterable[np.ndarray], name: str = "audio"
+) -> Iterator[Detection]:
+    """Find keywords in blocks of float32 (n,) at the model's rate; yield them as they are heard.
+
+    Raises as `spot` does; `name` is what the blocks are called in errors.
+    """
     if model.card.task != "classify":
         raise ModelError(
             f"{model.path}: this model transcribes and does not spot keywords; "
             "use 'asr transcribe', or another model"
         )
-    events, _ = _hear(model, source, sample_rate)
-    return [event for event in events if isinstance(event, Detection)]
+    for event in _hear(model.stream(), blocks, name):
+        if isinstance(event, Detection):
+            yield event
 
 
-def _hear(
-    model: Model, source: Source, sample_rate: int | None, options: DecodeOptions | None = None
-) -> tuple[list[Event], float]:
-    """Push `source` through a stream; return the events worth keeping and the duration."""
-    stream = model.stream(options)
-    events: list[Event] = []
-    samples = 0
+def _hear(stream: Stream, blocks: Iterable[np.ndarray], name: str) -> Iterator[Event]:
     try:
-        for block in _blocks(source, sample_rate, model.card.sample_rate):
-            samples += len(block)
-            events += (e for e in stream.push(block) if isinstance(e, Utterance | Detection))
-        events += stream.finish()
+        for block in blocks:
+            yield from stream.push(block)
+        yield from stream.finish()
     except StreamError as error:
-        name = "audio array" if isinstance(source, np.ndarray) else source
         raise AudioError(f"{name}: {error}") from None
-    return events, samples / model.card.sample_rate
+
+
+def _name(source: Source) -> str:
+    return "audio array" if isinstance(source, np.ndarray) else str(source)
 
 
 def _blocks(source: Source, source_rate: int | None, sample_rate: int) -> Iterator[np.ndarray]:

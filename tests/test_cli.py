@@ -58,6 +58,7 @@ def test_transcripts_as_json_lines(tmp_path: Path, speech_model: Path) -> None:
     result = run_asr("transcribe", speech, silence, "-m", speech_model, "--format", "json")
     heard, nothing = map(json.loads, result.stdout.splitlines())
     assert heard == {
+        "schema": 1,
         "file": str(speech),
         "text": "ab c",
         "duration": 1.3,
@@ -67,13 +68,19 @@ def test_transcripts_as_json_lines(tmp_path: Path, speech_model: Path) -> None:
                 "start": 0.1,
                 "end": 1.2,
                 "words": [
-                    {"text": "ab", "start": 0.1, "end": 0.6},
-                    {"text": "c", "start": 1.0, "end": 1.2},
+                    {"text": "ab", "start": 0.1, "end": 0.6, "confidence": 1.0},
+                    {"text": "c", "start": 1.0, "end": 1.2, "confidence": 1.0},
                 ],
             }
         ],
     }
-    assert nothing == {"file": str(silence), "text": "", "duration": 1.3, "segments": []}
+    assert nothing == {
+        "schema": 1,
+        "file": str(silence),
+        "text": "",
+        "duration": 1.3,
+        "segments": [],
+    }
 
 
 def test_keywords_as_json_lines(tmp_path: Path, keyword_model: Path) -> None:

@@ -1,0 +1,170 @@
+"""Processes that share out the hearing of many files."""
+
+import contextlib
+import logging
+import logging.handlers
+import multiprocessing
+import os
+import signal
+import sys
+from collections.abc import Callable, Generator, Iterator, Sequence
+from dataclasses import dataclass
+from multiprocessing.connection import Connection, wait
+from multiprocessing.process import BaseProcess
+from pathlib import Path
+from typing import Any
+
+from features.audio import AudioError
+from features.errors import EarshotError
+
+Hear = Callable[[Path], str]
+Start = Callable[[], Hear]
+Result = tuple[int, str | AudioError]
+
+KEPT_WARNINGS = 1000  # of one file; a damaged one has one
+
+
+class WorkerError(EarshotError, RuntimeError):
+    """A process that was to hear files did not even start."""
+
+
+def cores() -> int:
+    """Return how many processors this process may use."""
+    return len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
+
+
+def hear_files(start: Start, files: Sequence[Path], jobs: int) -> Generator[Result, None, None]:
+    """Yield (index, what was heard or why not) of each file, as they are done.
+
+    start: makes what hears a file, once in each of `jobs` processes, and is pickled to get there;
+        with one job all happens in this process, in order.
+    Unlike with the pools of the standard library, a process that dies, as a broken file can make
+    a decoder do, fails that file only. Raises what is wrong for all: ModelError, WorkerError.
+    """
+    if jobs > 1:
+        yield from _share_out(start, files, jobs)
+        return
+    hear = start()
+    for index, file in enumerate(files):
+        try:
+            yield index, hear(file)
+        except AudioError as error:
+            yield index, error
+
+
+def in_order(results: Iterator[Result]) -> Iterator[Result]:
+    """Yield the same results by rising index, each as soon as those before it are there."""
+    held: dict[int, str | AudioError] = {}
+    due = 0
+    for index, result in results:
+        held[index] = result
+        while due in held:
+            yield due, held.pop(due)
+            due += 1
+
+
+@dataclass
+class _Worker:
+    """A process, the pipes to and from it, and the file that it hears; None until it is ready."""
+
+    process: BaseProcess
+    files: Connection
+    answers: Connection
+    index: int | None = None
+
+    def take(self) -> str | AudioError:
+        """Return its answer. Raises EOFError if it died, and what it says is wrong for all."""
+        answer, warnings = self.answers.recv()
+        for record in warnings:
+            logging.getLogger(record.name).handle(record)
+        if isinstance(answer, EarshotError) and not isinstance(answer, AudioError):
+            raise answer
+        return answer
+
+    def give(self, index: int | None, files: Sequence[Path]) -> bool:
+        """Give it the next file, or let it end if there is none; return which."""
+        self.index = index
+        if index is None:
+            self.files.close()
+        else:
+            with contextlib.suppress(BrokenPipeError):  # that it died shows in its answer
+                self.files.send(files[index])
+        return index is not None
+
+
+def _share_out(start: Start, files: Sequence[Path], jobs: int) -> Iterator[Result]:
+    waiting = iter(range(len(files)))
+    workers = [_hire(start) for _ in range(min(jobs, len(files)))]
+    try:
+        while workers:
+            ready = wait([worker.answers for worker in workers])
+            for worker in [worker for worker in workers if worker.answers in ready]:
+                index = worker.index
+                try:
+                    answer = worker.take()
+                except EOFError:
+                    answer = _death(index, files)
+                    workers[workers.index(worker)] = _hire(start)
+                else:
+                    if not worker.give(next(waiting, None), files):
+                        workers.remove(worker)
+                if index is not None:
+                    yield index, answer
+    finally:
+        for worker in workers:
+            worker.process.terminate()
+
+
+def _hire(start: Start) -> _Worker:
+    context = multiprocessing.get_context("spawn")  # a fork would share what libraries keep
+    files, to_worker = context.Pipe(duplex=False)
+    from_worker, answers = context.Pipe(duplex=False)
+    process = context.Process(target=_work, args=(start, files, answers), daemon=True)
+    with _interrupts_ignored():
+        process.start()
+    files.close()
+    answers.close()
+    return _Worker(process, to_worker, from_worker)
+
+
+def _death(index: int | None, files: Sequence[Path]) -> AudioError:
+    if index is None:
+        raise WorkerError("a process that was to hear files ended at once; try --jobs 1")
+    return AudioError(
+        f"{files[index]}: the process that heard it died; convert it to WAV or FLAC, "
+        "or use fewer --jobs if memory is short"
+    )
+
+
+@contextlib.contextmanager
+def _interrupts_ignored() -> Iterator[None]:
+    """Have processes that start here never see Ctrl-C: their parent ends them."""
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def _work(start: Start, files: Connection, answers: Connection) -> None:
+    """What a process does: get ready, then answer each file until no more comes."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    warnings = logging.handlers.BufferingHandler(KEPT_WARNINGS)
+    logging.getLogger().addHandler(warnings)
+    try:
+        hear = start()
+        answers.send((None, []))
+        while True:
+            answers.send((_heard(hear, files.recv()), warnings.buffer))
+            warnings.flush()
+    except EarshotError as error:
+        answers.send((error, []))
+    except (EOFError, BrokenPipeError):  # nothing more to do, or nobody to do it for
+        return
+
+
+def _heard(hear: Hear, file: Path) -> Any:
+    try:
+        return hear(file)
+    except AudioError as error:
+        return error
