@@ -69,8 +69,8 @@ class DataConfig:
     cache: folder for decoded audio, so that each file is decoded once.
     balance: 0 draws classifier labels as often as they occur, 1 equally often.
     unknown, silence: share of an epoch's examples with these labels (classifier).
-    join: share of the examples that follow other recordings without a break, as words do in a
-        stream: short texts one after the other (ctc), or other sound first (classifier).
+    join: share of the examples heard among others without a break, as words are in a stream:
+        short texts one after the other (ctc), or other sound before and after (classifier).
     max_seconds: longer recordings are left out of CTC training, and cut for classifiers.
     warm_epochs, warm_seconds: CTC training starts with so many epochs of recordings that are not
         augmented and, where there are enough, no longer than this: plain words get aligned within

@@ -35,6 +35,7 @@ POOL_BATCHES = 40  # batches whose recordings are sorted by length together
 CROP_TRIES = 4
 JOINED_SECONDS = 4.0  # short recordings are joined up to about this length
 LEAD_ITEMS = 2  # the most that a classifier's example follows
+AFTER_SECONDS = (0.05, 0.35)  # of other sound when a classifier is asked
 WARM_SHARE = 0.05  # of the recordings must be short enough for warm epochs to make sense
 
 
@@ -304,7 +305,7 @@ def _thin(examples: list[Example], limit: int) -> list[Example]:
 class Item:
     """One draw of an epoch: an example (None: noise alone), and the seed of its augmentation.
 
-    samples: length of the example in it; before: what is heard first, as in a stream.
+    samples: length of the example in it; before, after: what else is heard, as in a stream.
     targets: of everything heard; a classifier is only asked for the example.
     """
 
@@ -313,16 +314,21 @@ class Item:
     samples: int
     seed: int
     before: "tuple[Item, ...]" = ()
+    after: "tuple[Item, ...]" = ()
+
+    @property
+    def heard(self) -> "tuple[Item, ...]":
+        """Everything in the order of hearing."""
+        return (*self.before, replace(self, before=(), after=()), *self.after)
 
     @property
     def length(self) -> int:
         """Samples in all, before augmentation."""
-        return self.samples + sum(item.samples for item in self.before)
+        return self.samples + sum(item.samples for item in (*self.before, *self.after))
 
     def waveform(self, noises: list[np.ndarray], augmenter: Augmenter | None = None) -> np.ndarray:
         """float32 (length,), a little else if augmented: all recordings one after the other."""
-        items = (*self.before, replace(self, before=()))
-        return np.concatenate([item._own_waveform(noises, augmenter) for item in items])
+        return np.concatenate([item._own_waveform(noises, augmenter) for item in self.heard])
 
     def _own_waveform(self, noises: list[np.ndarray], augmenter: Augmenter | None) -> np.ndarray:
         """The recording, a lively part of it, or a part of a noise."""
@@ -373,7 +379,7 @@ def plan_epoch(config: Config, corpus: Corpus, epoch: int) -> list[list[Item]]:
     if config.warm(epoch):
         items = _short(config, items) or items
     elif _classifies(config):
-        items = [_lead_in(config, items, item, rng) for item in items]
+        items = [_surround(config, items, item, rng) for item in items]
     else:
         items = _join(config, corpus.labels, items, rng)
     order = rng.permutation(len(items))
@@ -473,12 +479,15 @@ def _follow(items: list[Item], labels: Labels) -> Item:
     return replace(items[-1], targets=tuple(targets), before=tuple(items[:-1]))
 
 
-def _lead_in(config: Config, items: list[Item], item: Item, rng: np.random.Generator) -> Item:
-    """Let a classifier's example, by chance, follow other sound, as its window does in a stream."""
-    count = rng.integers(1, 1 + LEAD_ITEMS) if rng.random() < config.data.join else 0
+def _surround(config: Config, items: list[Item], item: Item, rng: np.random.Generator) -> Item:
+    """Put a classifier's example, by chance, amid other sound, as its window is in a stream."""
+    if rng.random() >= config.data.join:
+        return item
+    count = 1 + rng.integers(1 + LEAD_ITEMS)
     numbers, seeds = rng.integers(len(items), size=count), rng.integers(2**31, size=count)
-    before = (replace(items[k], seed=int(s)) for k, s in zip(numbers, seeds, strict=True))
-    return replace(item, before=tuple(before))
+    *before, last = (replace(items[k], seed=int(s)) for k, s in zip(numbers, seeds, strict=True))
+    samples = min(last.samples, int(rng.uniform(*AFTER_SECONDS) * _rate(config)))
+    return replace(item, before=tuple(before), after=(replace(last, samples=samples),))
 
 
 def _draw_classes(config: Config, corpus: Corpus, rng: np.random.Generator) -> list[Item]:
