@@ -53,7 +53,8 @@ class ModelCard:
     hop_length: distance between two output frames of `log_probs`.
     block_length: samples per step of a streaming model; None for whole-utterance models.
     look_ahead: delay of the output behind the input of a streaming model.
-    window_length: sliding window of a whole-utterance classifier; None otherwise.
+    window_length: what a classifier decides over: the last so many samples of a stream, or a
+        window that is slid over whole utterances; None for ctc.
     background: labels that are scored but never reported (`_unknown_`, `_silence_`).
     """
 
@@ -94,8 +95,8 @@ class ModelCard:
             raise CardError("block_length must be a multiple of hop_length")
         if (self.task == "classify") != (self.trigger is not None):
             raise CardError("a classify model needs trigger settings, a ctc model has none")
-        if self.task == "classify" and (self.block_length is None) == (self.window_length is None):
-            raise CardError("a classify model has either a block_length or a window_length")
+        if (self.task == "classify") != (self.window_length is not None):
+            raise CardError("a classify model needs a window_length, a ctc model has none")
 
     @property
     def streaming(self) -> bool:

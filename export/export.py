@@ -81,7 +81,7 @@ def _card(
         hop_length=hop_length,
         block_length=model.block_length if model.streaming else None,
         look_ahead=model.look_ahead,
-        window_length=window if classifies and not model.streaming else None,
+        window_length=window if classifies else None,
         mfcc=asdict(config.model.mfcc),
         encoder=asdict(config.model.encoder),
         trigger=config.trigger if classifies else None,

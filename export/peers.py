@@ -70,7 +70,8 @@ def torch_model(model: Model) -> AcousticModel:
     card = model.card
     for pooling in get_args(HeadConfig.__annotations__["pooling"]):
         labels = card.labels if card.task == "classify" else ()
-        head = HeadConfig(kind=card.task, labels=labels, pooling=pooling)
+        window = (card.window_length or card.sample_rate) / card.sample_rate
+        head = HeadConfig(kind=card.task, labels=labels, pooling=pooling, window=window)
         config = ModelConfig(
             head=head, mfcc=MfccConfig(**card.mfcc), encoder=EncoderConfig(**card.encoder)
         )
@@ -88,7 +89,7 @@ def _torch(network: AcousticModel, card: ModelCard, sound: np.ndarray) -> dict[s
     pcm = torch.from_numpy(sound)[None]
     duration = len(sound) / card.sample_rate
     with torch.inference_mode():
-        if card.window_length is not None:
+        if card.window_length is not None and not card.streaming:
             windows = pcm.unfold(1, card.window_length, card.hop_length)[0]
             offline = best_seconds(lambda: [network(window[None], None) for window in windows])
             streaming = offline

@@ -95,7 +95,7 @@ def test_detections_come_while_the_word_is_heard(model: Model) -> None:
         pytest.skip("keywords only")
     words = {"low": (0.45, 0.80), "high": (2.05, 2.40)}
     heard = push_all(model, [SPEECH["classify"]])
-    delay = 0.5 if model.card.window_length else 0.1
+    delay = 0.1 if model.card.streaming else 0.5
     for event in heard:
         assert isinstance(event, Detection)
         start, end = words[event.label]

@@ -89,7 +89,9 @@ def streaming_classify(path: Path) -> Path:
     graph.add("Concat", ["tail", "pcm"], "heard", axis=1)
     graph.slice("heard", "next_tail", -BLOCK, None)
     graph.tone_scores("heard", hop=2 * BLOCK)
-    return graph.save(path, "scores", BLOCK, card("classify", KEYWORDS, hop_length=BLOCK))
+    return graph.save(
+        path, "scores", BLOCK, card("classify", KEYWORDS, hop_length=BLOCK, window_length=2 * BLOCK)
+    )
 
 
 def whole_classify(path: Path, window: int = 8000, hop: int = 1600) -> Path:
