@@ -36,6 +36,7 @@ PUSHES_MS = (20, 40, 80, 160)
 REPEATS = 5
 GEMM_SIZES = (256, 384, 512, 1024)
 GEMM_SECONDS = 0.3  # for each of these
+IDLE_SHARE = 0.95  # below this, other programs have slowed down what was measured
 SEED = 7
 
 # A command, and at its end what it took of memory; only Linux keeps such a file.
@@ -142,11 +143,14 @@ def speech_shaped_noise(samples: int, sample_rate: int) -> np.ndarray:
 
 def _offline(model: Model, sound: np.ndarray, threads: int) -> dict[str, Any]:
     duration = len(sound) / model.card.sample_rate
+    wall, own = time.perf_counter(), time.thread_time()
     factor = best_seconds(lambda: model.log_probs(sound)) / duration
+    share = (time.thread_time() - own) / (time.perf_counter() - wall)
     macs = macs_per_second(model, len(sound))
     peak = gemm_peak(threads)
     return {
         "audio_seconds": duration,
+        "processor_share": share,
         "macs_per_second": macs,
         "offline_rtf": factor,
         "gemm_peak_flops": peak,
@@ -286,6 +290,8 @@ def _table(heads: Iterable[str], rows: Iterable[tuple[str, ...]], title: str) ->
 def _summary(figures: dict[str, Any]) -> Iterable[tuple[str, str]]:
     memory, factor = figures["peak_memory"], figures["offline_rtf"]
     yield "processor", f"{figures['processor']}, threads: {figures['threads']}"
+    share, crowded = figures["processor_share"], "; measure again when others leave it alone"
+    yield "share of it that was free", f"{100 * share:.0f} %{crowded * (share < IDLE_SHARE)}"
     yield "file", f"{figures['file_size'] / 1e6:.2f} MB"
     yield "parameters", f"{figures['parameters'] / 1e6:.2f} M"
     yield "multiplications per second of audio", f"{figures['macs_per_second'] / 1e6:.1f} M"
