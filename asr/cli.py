@@ -159,7 +159,10 @@ def transcribe(
     start = functools.partial(transcriber, model, options, format)
     if output is not None:
         folder = _output_folder(output, format, model, options)
-        _hear_all(folder.pending(sources, overwrite), start, jobs, folder.write, ordered=False)
+        pending = folder.pending(sources, overwrite)
+        if len(pending) < len(sources):
+            _note(f"{len(sources) - len(pending)} of {len(sources)} files were done before")
+        _hear_all(pending, start, jobs, folder.write, ordered=False)
         return
     if overwrite:
         raise CommandError("--overwrite is about the files of --output; name its folder")

@@ -104,7 +104,8 @@ class OutputFolder:
         for line in text.splitlines():
             with contextlib.suppress(ValueError, TypeError, KeyError):
                 fields = json.loads(line)
-                origins[fields.pop("transcript")] = Origin(**fields)
+                place = fields.pop("transcript")
+                origins[place] = Origin(**fields)
         return origins
 
 
