@@ -83,6 +83,49 @@ RawRate = Annotated[
 ]
 
 
+DECODING = "How scores become words (models that transcribe)"
+Beam = Annotated[
+    int | None,
+    typer.Option(
+        min=1, metavar="N", rich_help_panel=DECODING, help="Follow N texts at once, not just one."
+    ),
+]
+Lm = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="FILE", rich_help_panel=DECODING, help="An ARPA language model: 'asr lm build'."
+    ),
+]
+LmWeight = Annotated[
+    float | None, typer.Option(rich_help_panel=DECODING, help="Its weight: 'asr tune' finds it.")
+]
+WordBonus = Annotated[
+    float | None, typer.Option(rich_help_panel=DECODING, help="What each word adds beside it.")
+]
+Words = Annotated[
+    Path | None,
+    typer.Option(metavar="FILE", rich_help_panel=DECODING, help="Hear no words but these."),
+]
+GrammarFile = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="FILE", rich_help_panel=DECODING, help="Hear what this JSGF grammar says only."
+    ),
+]
+Hotword = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="WORD", rich_help_panel=DECODING, help="Expect a word or phrase; can be repeated."
+    ),
+]
+NBest = Annotated[
+    int | None,
+    typer.Option(
+        min=1, metavar="N", rich_help_panel=DECODING, help="Give the N best texts, as JSON."
+    ),
+]
+
+
 def main() -> None:
     """Run the `asr` command."""
     run(app)
@@ -126,6 +169,14 @@ def transcribe(
     ] = False,
     jobs: Jobs = None,
     raw_rate: RawRate = None,
+    beam: Beam = None,
+    lm: Lm = None,
+    lm_weight: LmWeight = None,
+    word_bonus: WordBonus = None,
+    words: Words = None,
+    grammar: GrammarFile = None,
+    hotword: Hotword = None,
+    n_best: NBest = None,
 ) -> None:
     """Write down what is said in audio files.
 
@@ -134,6 +185,7 @@ def transcribe(
     [bold]asr transcribe[/] -f json talk.wav | jq        words, utterances and times
     [bold]asr transcribe[/] -f srt film.mp3 > film.srt   subtitles
     [bold]asr transcribe[/] recordings/ -f vtt -o subtitles/
+    [bold]asr transcribe[/] --lm letters.arpa --words words.txt --n-best 3 -f json talk.wav
     [bold]arecord[/] -f S16_LE -r 16000 | [bold]asr transcribe[/] - --raw-rate 16000
 
     Reads wav, flac, ogg, opus, mp3 and aiff, of any rate, length and channels.
@@ -147,9 +199,17 @@ def transcribe(
     If a file cannot be used the others still come out, and the exit code is 2.
     """
     from asr.batch import find_sources, transcriber
-    from asr.decode.options import DecodeOptions
 
-    options = DecodeOptions()
+    options = _decode_options(
+        beam=beam,
+        lm=lm,
+        alpha=lm_weight,
+        beta=word_bonus,
+        words=words,
+        grammar=grammar,
+        hotword=hotword,
+        n_best=n_best,
+    )
     if _from_pipe(paths, raw_rate):
         if output is not None:
             raise CommandError("standard input has no name to write to; use > FILE, not --output")
@@ -209,11 +269,19 @@ def listen(
         typer.Option("--device", "-d", help="Microphone: a number or name from 'asr devices'."),
     ] = None,
     format: OutputFormat = EventFormat.txt,
+    beam: Beam = None,
+    lm: Lm = None,
+    lm_weight: LmWeight = None,
+    word_bonus: WordBonus = None,
+    words: Words = None,
+    grammar: GrammarFile = None,
+    hotword: Hotword = None,
 ) -> None:
     """Listen to the microphone until Ctrl-C: spot keywords, or write speech down.
 
     [bold]asr listen[/]                      yes, no, stop, go and the other commands
     [bold]asr listen[/] -m english           write down what is said, as it is said
+    [bold]asr listen[/] -m english --grammar lamp.gram
     [bold]asr listen[/] -d 3 -f json | ...   let a program act on it
 
     JSON has one object per line. Keywords: time, label, score.
@@ -225,7 +293,16 @@ def listen(
     from asr.model import load
     from asr.stream import live_stream
 
-    stream = live_stream(load(model))
+    options = _decode_options(
+        beam=beam,
+        lm=lm,
+        alpha=lm_weight,
+        beta=word_bonus,
+        words=words,
+        grammar=grammar,
+        hotword=hotword,
+    )
+    stream = live_stream(load(model), options)
     with Microphone(stream.card.sample_rate, device) as microphone:
         _note(f"listening to '{microphone.name}' with {stream.card.name}; Ctrl-C stops")
         try:
@@ -348,6 +425,13 @@ def evaluate(
     plot: Annotated[
         Path | None, typer.Option(metavar="FILE.png", help="Draw the confusion matrix (keywords).")
     ] = None,
+    beam: Beam = None,
+    lm: Lm = None,
+    lm_weight: LmWeight = None,
+    word_bonus: WordBonus = None,
+    words: Words = None,
+    grammar: GrammarFile = None,
+    hotword: Hotword = None,
 ) -> None:
     """Measure a model on recordings whose words are known.
 
@@ -355,13 +439,64 @@ def evaluate(
     [bold]asr evaluate[/] english test.jsonl --json figures.json
     [bold]asr evaluate[/] my_words.onnx my_words.toml    the speakers that the training held out
 
+    [bold]asr evaluate[/] english test.jsonl --lm lm.arpa --lm-weight 0.4 --word-bonus 2
+
     Intervals are 95 % confidence. Needs the training packages: pip install "earshot\\[train]"
     """
+    options = _decode_options(
+        beam=beam,
+        lm=lm,
+        alpha=lm_weight,
+        beta=word_bonus,
+        words=words,
+        grammar=grammar,
+        hotword=hotword,
+    )
     with _training_packages():
         from asr.model import load
         from asr.training.evaluate import evaluate
 
-        evaluate(load(model), data, json_file, plot)
+        evaluate(load(model), data, json_file, plot, options)
+
+
+@app.command(rich_help_panel="Models")
+def tune(
+    model: Annotated[str, typer.Argument(help="A bundled model, or the path of an .onnx file.")],
+    data: Annotated[
+        Path, typer.Argument(help="A folder of words, a JSON-lines manifest, or a recipe.")
+    ],
+    lm: Annotated[Path, typer.Option(metavar="FILE", help="The ARPA language model.")],
+    beam: Beam = None,
+    words: Words = None,
+    grammar: GrammarFile = None,
+    hotword: Hotword = None,
+    speaker: Annotated[
+        str, typer.Option(help="What names the speaker in DATA, as in a recipe: '{speaker}'.")
+    ] = "",
+    halves: Annotated[
+        bool, typer.Option(help="Tune on half of the speakers and report on the others.")
+    ] = True,
+    json_file: Annotated[
+        Path | None, typer.Option("--json", metavar="FILE", help="Write the figures here too.")
+    ] = None,
+) -> None:
+    """Find the weights of a language model on recordings whose words are known.
+
+    [bold]asr tune[/] english my_words.toml --lm lm.arpa
+    [bold]asr tune[/] english test.jsonl --speaker '{speaker}' --lm lm.arpa
+
+    DATA must be neither what the acoustic model nor what the language model was
+    trained on; of a recipe, the speakers that it holds out are taken. Prints the
+    word and character error rates of each setting, and the options for the best.
+
+    Needs the training packages: pip install "earshot\\[train]"
+    """
+    options = _decode_options(beam=beam, lm=lm, words=words, grammar=grammar, hotword=hotword)
+    with _training_packages():
+        from asr.model import load
+        from asr.training.tune import tune
+
+        tune(load(model), data, options, speaker=speaker, halves=halves, json_file=json_file)
 
 
 @app.command(rich_help_panel="Models")
@@ -466,6 +601,29 @@ def _from_pipe(paths: list[Path], raw_rate: int | None) -> bool:
     if sys.stdin is None or sys.stdin.isatty():
         raise CommandError("no sound comes from a keyboard; pipe a recording into this command")
     return True
+
+
+def _decode_options(
+    *,
+    lm: Path | None = None,
+    words: Path | None = None,
+    grammar: Path | None = None,
+    hotword: list[str] | None = None,
+    **numbers: float | None,
+) -> "DecodeOptions":
+    """Read the files that options name; what is not given stays as the library has it."""
+    from asr.decode.grammar import read_grammar
+    from asr.decode.ngram import read_arpa
+    from asr.decode.options import DecodeOptions, read_words
+
+    chosen: dict[str, Any] = {
+        **numbers,
+        "lm": read_arpa(lm) if lm else None,
+        "words": read_words(words) if words else None,
+        "grammar": read_grammar(grammar) if grammar else None,
+        "hotwords": tuple(word.lower() for word in hotword) if hotword else None,
+    }
+    return DecodeOptions(**{name: value for name, value in chosen.items() if value is not None})
 
 
 def _transcribe_pipe(

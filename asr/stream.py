@@ -232,6 +232,11 @@ class Stream:
         self.card = model.card
         self._model = model
         spots = model.card.task == "classify"
+        if spots and options not in (None, DecodeOptions()):
+            raise ModelError(
+                f"{model.path}: this model spots keywords; language models, word lists and the "
+                "like are for a model that transcribes"
+            )
         self._trigger = KeywordTrigger(model.card) if spots else None
         self._decoder = None if spots else decoder_for(model.card, options or DecodeOptions())
         self.reset()

@@ -13,6 +13,7 @@ from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
+from asr.decode.options import DecodeOptions
 from asr.model import Model
 from asr.training.config import Config, SourceConfig, read_config
 from asr.training.data import SILENCE, UNKNOWN, Corpus, load_corpus, plan_validation, read_source
@@ -31,9 +32,10 @@ class EvaluationError(EarshotError, ValueError):
 
 @dataclass(frozen=True)
 class Trial:
-    """One recording: where it belongs, what is said in it, and how to get its samples."""
+    """One recording: where it belongs, who says what in it, and how to get its samples."""
 
     group: str
+    speaker: str
     said: str
     waveform: Callable[[], np.ndarray]
 
@@ -50,31 +52,51 @@ class Outcome:
 
 
 def evaluate(
-    model: Model, data: Path, json_file: Path | None = None, plot: Path | None = None
+    model: Model,
+    data: Path,
+    json_file: Path | None = None,
+    plot: Path | None = None,
+    options: DecodeOptions | None = None,
 ) -> dict[str, Any]:
     """Print what a model gets right on `data`, and return the figures.
 
     data: a folder of words, a JSON-lines manifest, or a training recipe (.toml): then the speakers
-    that the recipe holds out. Raises EarshotError.
+    that the recipe holds out. `options` say how a ctc model is decoded. Raises EarshotError.
     """
-    trials = _recipe_trials(model, data) if data.suffix == ".toml" else _data_trials(model, data)
-    outcomes = list(_run(model, trials))
+    outcomes = list(_run(model, read_trials(model, data), options))
     if not outcomes:
         raise EvaluationError(f"{data}: no recording fits the labels of {model.card.name}")
     figures = summarise(model, outcomes)
     _print(model, figures)
     if json_file is not None:
-        _write(json_file, json.dumps(figures, indent=2) + "\n")
+        write_figures(json_file, figures)
     if plot is not None and model.card.task == "classify":
         plot_confusion(np.array(figures["confusion"]), model.card.labels, plot)
     return figures
 
 
-def _data_trials(model: Model, data: Path) -> list[Trial]:
+def read_trials(model: Model, data: Path, speaker: str = "") -> list[Trial]:
+    """List the recordings of `data` (see `evaluate`) that the model has the labels for.
+
+    speaker: as in a recipe, how a folder or manifest names the speakers.
+    """
+    if data.suffix == ".toml":
+        return _recipe_trials(model, data)
+    return _data_trials(model, data, speaker)
+
+
+def _data_trials(model: Model, data: Path, speaker: str) -> list[Trial]:
     """Every recording of a folder of words or of a manifest."""
-    source = SourceConfig(path=str(data), name=data.stem, licence="", attribution="")
+    source = SourceConfig(
+        path=str(data), name=data.stem, licence="", attribution="", speaker=speaker
+    )
     return [
-        Trial(source.name, said, lambda path=r.path: read_audio(path, model.card.sample_rate))
+        Trial(
+            source.name,
+            r.speaker,
+            said,
+            lambda path=r.path: read_audio(path, model.card.sample_rate),
+        )
         for r in read_source(0, source)
         if (said := _expected(model, r.text)) is not None
     ]
@@ -97,22 +119,24 @@ def _recipe_trials(model: Model, recipe: Path) -> list[Trial]:
     config = replace(config, data=replace(config.data, sources=sources))
     corpus = load_corpus(config)
     return [
-        Trial(group, said, waveform)
-        for group, text, waveform in _held_out(config, corpus)
+        Trial(group, speaker, said, waveform)
+        for group, speaker, text, waveform in _held_out(config, corpus)
         if (said := _expected(model, text)) is not None
     ]
 
 
 def _held_out(
     config: Config, corpus: Corpus
-) -> Iterator[tuple[str, str, Callable[[], np.ndarray]]]:
+) -> Iterator[tuple[str, str, str, Callable[[], np.ndarray]]]:
     noises = corpus.validation_noises
     for item in (item for batch in plan_validation(config, corpus) for item in batch):
         if item.example is None:
-            yield "noise", SILENCE, lambda item=item: item.waveform(noises)
+            yield "noise", "noise", SILENCE, lambda item=item: item.waveform(noises)
         else:
-            source = config.data.sources[item.example.recording.source].name
-            yield source, item.example.recording.text, lambda item=item: item.waveform(noises)
+            recording = item.example.recording
+            source = config.data.sources[recording.source].name
+            waveform = lambda item=item: item.waveform(noises)  # noqa: E731
+            yield source, recording.speaker, recording.text, waveform
 
 
 def _expected(model: Model, text: str) -> str | None:
@@ -127,7 +151,7 @@ def _expected(model: Model, text: str) -> str | None:
     return UNKNOWN if UNKNOWN in labels and not says_a_label else None
 
 
-def _run(model: Model, trials: Sequence[Trial]) -> Iterator[Outcome]:
+def _run(model: Model, trials: Sequence[Trial], options: DecodeOptions | None) -> Iterator[Outcome]:
     console = Console(stderr=True)
     for trial in track(trials, "listening", console=console, transient=True):
         try:
@@ -136,17 +160,22 @@ def _run(model: Model, trials: Sequence[Trial]) -> Iterator[Outcome]:
             console.print(f"warning: {error}", highlight=False)
             continue
         started = time.perf_counter()
-        heard = model.transcribe(waveform).text if model.card.task == "ctc" else None
-        heard = decide(model, waveform) if heard is None else heard
+        if model.card.task == "ctc":
+            heard = model.transcribe(waveform, options=options).text
+        else:
+            heard = decide(model, waveform)
         seconds = time.perf_counter() - started
         duration = len(waveform) / model.card.sample_rate
         yield Outcome(trial.group, trial.said, heard, duration, seconds)
 
 
 def decide(model: Model, waveform: np.ndarray) -> str:
-    """One label for a whole recording: the moment in which a keyword is surest speaks for it."""
+    """One label for a whole recording: what is heard at the end of one that the window holds, else
+    the moment in which a keyword is surest."""
     log_probs = model.log_probs(waveform)
     labels = model.card.labels
+    if model.card.window_length is not None and len(waveform) <= model.card.window_length:
+        return labels[int(log_probs[-1].argmax())]
     keywords = [k for k, name in enumerate(labels) if name not in model.card.background]
     moment = int(log_probs[:, keywords].max(axis=1).argmax())
     return labels[int(log_probs[moment].argmax())]
@@ -168,11 +197,11 @@ def summarise(model: Model, outcomes: Sequence[Outcome]) -> dict[str, Any]:
     if model.card.task == "classify":
         figures |= _classification(model.card.labels, outcomes)
     else:
-        figures |= _error_rates(outcomes)
+        figures |= _outcome_error_rates(outcomes)
     for group in sorted({outcome.group for outcome in outcomes}):
         members = [outcome for outcome in outcomes if outcome.group == group]
         hits = sum(o.said == o.heard for o in members)
-        rates = {} if model.card.task == "classify" else _error_rates(members)
+        rates = {} if model.card.task == "classify" else _outcome_error_rates(members)
         interval = wilson_interval(hits, len(members))
         figures["groups"][group] = {
             "n": len(members),
@@ -198,8 +227,12 @@ def _classification(labels: tuple[str, ...], outcomes: Sequence[Outcome]) -> dic
     }
 
 
-def _error_rates(outcomes: Sequence[Outcome]) -> dict[str, Any]:
-    said, heard = [o.said for o in outcomes], [o.heard for o in outcomes]
+def _outcome_error_rates(outcomes: Sequence[Outcome]) -> dict[str, Any]:
+    return error_rates([o.said for o in outcomes], [o.heard for o in outcomes])
+
+
+def error_rates(said: Sequence[str], heard: Sequence[str]) -> dict[str, Any]:
+    """`cer` and `wer` of texts, as shares, with their 95 % intervals."""
     characters = [jiwer.process_characters(a, b) for a, b in zip(said, heard, strict=True)]
     words = [jiwer.process_words(a, b) for a, b in zip(said, heard, strict=True)]
     figures: dict[str, Any] = {}
@@ -259,10 +292,11 @@ def _confusion_table(figures: dict[str, Any]) -> Table:
     return table
 
 
-def _write(path: Path, text: str) -> None:
+def write_figures(path: Path, figures: dict[str, Any]) -> None:
+    """Write figures as JSON. Raises EvaluationError if that cannot be done."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(text)
+        path.write_text(json.dumps(figures, indent=2) + "\n")
     except OSError as error:
         raise EvaluationError(
             f"{path}: cannot be written ({error.strerror}); name another file"
