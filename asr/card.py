@@ -13,9 +13,10 @@ from typing import Any, Literal, get_args
 from features.errors import EarshotError
 
 METADATA_KEY = "earshot"
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 
 Task = Literal["ctc", "classify"]
+Precision = Literal["fp32", "int8"]
 
 
 class CardError(EarshotError, ValueError):
@@ -55,6 +56,7 @@ class ModelCard:
     look_ahead: delay of the output behind the input of a streaming model.
     window_length: what a classifier decides over: the last so many samples of a stream, or a
         window that is slid over whole utterances; None for ctc.
+    precision: of the weights of LSTMs and linear layers.
     background: labels that are scored but never reported (`_unknown_`, `_silence_`).
     """
 
@@ -72,6 +74,7 @@ class ModelCard:
     mfcc: dict[str, Any]
     encoder: dict[str, Any]
     trigger: Trigger | None
+    precision: Precision
     parameters: int
     metrics: dict[str, Any]
     training_data: tuple[DataSource, ...]
@@ -83,6 +86,8 @@ class ModelCard:
     def __post_init__(self) -> None:
         if self.task not in get_args(Task):
             raise CardError(f"task '{self.task}' is unknown; this version runs {get_args(Task)}")
+        if self.precision not in get_args(Precision):
+            raise CardError(f"precision '{self.precision}' is none of {get_args(Precision)}")
         if len(set(self.labels)) != len(self.labels) or not self.labels:
             raise CardError("labels must be a non-empty list without repeats")
         if (self.task == "ctc") != (self.blank is not None):

@@ -3,8 +3,9 @@
 import hashlib
 import json
 import subprocess
-from contextlib import suppress
-from dataclasses import asdict
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import asdict, dataclass, replace
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -16,9 +17,12 @@ from asr.model import Model
 from asr.training.checkpoint import BEST, load_checkpoint, rebuild
 from asr.training.config import Config
 from asr.training.data import SILENCE, UNKNOWN
+from asr.training.encoders import Latency
+from asr.training.evaluate import held_out_trials, read_trials
 from asr.training.model import AcousticModel
 from export.graph import build_graph
 from export.parity import check_parity
+from export.quantise import check_loss, quantise
 from features.errors import EarshotError
 
 WINDOW_STEPS = 10  # windows per window length that a whole-utterance classifier is slid by
@@ -30,32 +34,78 @@ class ExportError(EarshotError, OSError):
     """The model file cannot be written."""
 
 
-def export_run(run: Path, out: Path) -> Model:
+@dataclass(frozen=True)
+class Int8:
+    """Wish for int8 weights: at most `max_loss` points may be lost on `data` (a folder of words, a
+    manifest or a recipe; None: what the training held out)."""
+
+    data: Path | None = None
+    max_loss: float = 0.3
+
+
+def export_run(
+    run: Path, out: Path, *, latency: Latency | None = None, int8: Int8 | None = None
+) -> Model:
     """Export the best weights of a training run (its folder, or a checkpoint) to `out`.
 
-    The file appears only after the runtime agreed with the trained model. Raises CheckpointError,
-    ParityError or ExportError; then nothing is written.
+    latency: another one than the run was configured for. The file appears only after the runtime
+    agreed with the trained model. Raises CheckpointError, EncoderConfigError, ParityError,
+    QuantisationError or ExportError; then nothing is written.
     """
     checkpoint = run / BEST if run.is_dir() else run
     content = load_checkpoint(checkpoint)
     config, labels, model = rebuild(content, checkpoint)
+    if latency is not None:
+        config = at_latency(config, latency)
+        model.encoder.latency = latency
     proto = build_graph(model)
     card = _card(config, labels, model, proto, json.loads(content["metrics"]))
-    onnx.helper.set_model_props(proto, {METADATA_KEY: card.to_json()})
+    with _part_of(out) as part:
+        exact = _save(proto, card, part)
+        check_parity(model, exact)
+        if int8 is not None:
+            proto = quantise(proto)
+            card = replace(card, precision="int8", weights_sha256=_weights_sha256(proto))
+            trials = (
+                read_trials(exact, int8.data)
+                if int8.data
+                else held_out_trials(exact, config, checkpoint)
+            )
+            found = check_loss(exact, _save(proto, card, part), trials, int8.max_loss)
+            _save(proto, replace(card, metrics=card.metrics | found), part)
+    return Model(out)
+
+
+def at_latency(config: Config, latency: Latency) -> Config:
+    """The configuration of the same weights at another latency. Raises EncoderConfigError."""
+    encoder = replace(config.model.encoder, block=latency.block, look_ahead=latency.look_ahead)
+    return replace(config, model=replace(config.model, encoder=encoder))
+
+
+@contextmanager
+def _part_of(out: Path) -> Iterator[Path]:
+    """A file beside `out` to write to; it takes its place unless something goes wrong."""
     part = out.with_name(f".{out.name}.part")
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
-        part.write_bytes(proto.SerializeToString())
-        check_parity(model, Model(part))
+        yield part
         part.replace(out)
     except OSError as error:
+        if isinstance(error, EarshotError):
+            raise
         raise ExportError(
             f"{out}: cannot be written ({error.strerror}); name another file"
         ) from None
     finally:
         with suppress(OSError):  # in place by now, or it could not be made
             part.unlink()
-    return Model(out)
+
+
+def _save(proto: onnx.ModelProto, card: ModelCard, path: Path) -> Model:
+    """Write the model and open it again as the device does."""
+    onnx.helper.set_model_props(proto, {METADATA_KEY: card.to_json()})
+    path.write_bytes(proto.SerializeToString())
+    return Model(path)
 
 
 def _card(
@@ -85,6 +135,7 @@ def _card(
         mfcc=asdict(config.model.mfcc),
         encoder=asdict(config.model.encoder),
         trigger=config.trigger if classifies else None,
+        precision="fp32",
         parameters=sum(p.numel() for p in model.parameters()),
         metrics={name: metrics[name] for name in metrics.keys() - OF_THE_TRAINING},
         training_data=tuple(source.credit for source in config.data.sources),

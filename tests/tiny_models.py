@@ -52,6 +52,7 @@ def card(task: str, labels: Sequence[str], **fields: Any) -> ModelCard:
         "mfcc": {},
         "encoder": {},
         "trigger": Trigger(threshold=0.5, smoothing=0.12, refractory=0.4) if spots else None,
+        "precision": "fp32",
         "parameters": 0,
         "metrics": {},
         "training_data": (DataSource(name="none", licence="CC0-1.0", attribution="none"),),

@@ -63,7 +63,7 @@ def evaluate(
     data: a folder of words, a JSON-lines manifest, or a training recipe (.toml): then the speakers
     that the recipe holds out. `options` say how a ctc model is decoded. Raises EarshotError.
     """
-    outcomes = list(_run(model, read_trials(model, data), options))
+    outcomes = list(run_trials(model, read_trials(model, data), options))
     if not outcomes:
         raise EvaluationError(f"{data}: no recording fits the labels of {model.card.name}")
     figures = summarise(model, outcomes)
@@ -81,7 +81,7 @@ def read_trials(model: Model, data: Path, speaker: str = "") -> list[Trial]:
     speaker: as in a recipe, how a folder or manifest names the speakers.
     """
     if data.suffix == ".toml":
-        return _recipe_trials(model, data)
+        return held_out_trials(model, read_config(data, []), data)
     return _data_trials(model, data, speaker)
 
 
@@ -102,9 +102,11 @@ def _data_trials(model: Model, data: Path, speaker: str) -> list[Trial]:
     ]
 
 
-def _recipe_trials(model: Model, recipe: Path) -> list[Trial]:
-    """The held-out speakers of a training recipe, just as they were validated in training."""
-    config = read_config(recipe, [])
+def held_out_trials(model: Model, config: Config, recipe: Path) -> list[Trial]:
+    """List what a training recipe holds out, just as it was validated in training.
+
+    recipe: where `config` comes from, for errors.
+    """
     if config.model.head.kind != model.card.task:
         raise EvaluationError(
             f"{recipe}: trains a {config.model.head.kind} model, {model.card.name} is for "
@@ -151,7 +153,10 @@ def _expected(model: Model, text: str) -> str | None:
     return UNKNOWN if UNKNOWN in labels and not says_a_label else None
 
 
-def _run(model: Model, trials: Sequence[Trial], options: DecodeOptions | None) -> Iterator[Outcome]:
+def run_trials(
+    model: Model, trials: Sequence[Trial], options: DecodeOptions | None = None
+) -> Iterator[Outcome]:
+    """Let the model hear each trial; what cannot be read is skipped with a warning."""
     console = Console(stderr=True)
     for trial in track(trials, "listening", console=console, transient=True):
         try:
