@@ -18,6 +18,8 @@ from asr.decode.fusion import Fusion
 # A label less probable than this in a frame begins nothing there. All such labels together hold
 # less of a frame's probability than the 1e-4 to which a streamed score is exact.
 LEAST_LOG_PROB = -14.0
+# Once in this time, what the best text had in it for as long is settled: others are given up.
+SETTLE_SECONDS = 1.0
 KEY_FACTOR = np.uint64(0x9E3779B97F4A7C15)  # odd, so that no bit of a key is lost
 
 
@@ -45,6 +47,13 @@ class Prefix:
             prefix = prefix.parent
         return chain[::-1]
 
+    def begins_with(self, other: "Prefix") -> bool:
+        """Whether the other text is a beginning of this one."""
+        prefix = self
+        while prefix.parent is not None and prefix.length > other.length:
+            prefix = prefix.parent
+        return prefix.key == other.key
+
     def labels(self) -> list[int]:
         """Its label numbers."""
         return [prefix.label for prefix in self.chain()]
@@ -55,7 +64,7 @@ class BeamDecoder:
 
     The interface and the ends of utterances are those of the GreedyDecoder. A separator at the
     beginning, or after a separator, reads nothing, just as a blank. With a beam wider than the
-    number of possible texts the scores are exact.
+    number of possible texts the scores of a second are exact; what is longer is settled bit by bit.
     """
 
     def __init__(
@@ -66,6 +75,7 @@ class BeamDecoder:
         separator = alphabet.separator
         self._separator = -1 if separator is None else separator
         self._everyone = np.arange(beam)
+        self._settle_frames = round(SETTLE_SECONDS / alphabet.frame_seconds)
         self._beam = beam
         self._fusion = fusion
         self._n_best = n_best
@@ -89,6 +99,8 @@ class BeamDecoder:
             self._frame += 1
             if self._endpointer.ends(label):
                 events += self._end_utterance()
+            elif (self._frame - self._first) % self._settle_frames == 0:
+                self._settle()
         return events + self._partial()
 
     def _pauses(self, log_probs: np.ndarray) -> np.ndarray:
@@ -183,6 +195,19 @@ class BeamDecoder:
             self._prefixes[place] = grown
         if self._fusion and len(places):
             self._rows[places] = self._fusion.rows([self._prefixes[k].state for k in places])
+
+    def _settle(self) -> None:
+        """Drop the texts that begin otherwise than the best one did a while ago."""
+        settled = self._prefixes[int(self._totals().argmax())]
+        while settled.parent and settled.frame >= self._frame - self._settle_frames:
+            settled = settled.parent
+        kept = [k for k, prefix in enumerate(self._prefixes) if prefix.begins_with(settled)]
+        self._prefixes = [self._prefixes[k] for k in kept]
+        self._in_blank, self._in_label = self._in_blank[kept], self._in_label[kept]
+        self._keys, self._parents = self._keys[kept], self._parents[kept]
+        self._last = self._last[kept]
+        if self._fusion:
+            self._fused, self._rows = self._fused[kept], self._rows[kept]
 
     def _totals(self) -> np.ndarray:
         return np.logaddexp(self._in_blank, self._in_label) + self._fused
