@@ -1,8 +1,7 @@
 """Greedy CTC decoding and the keyword trigger, against plain definitions of what they do."""
 
-import dataclasses
 import itertools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import pytest
@@ -11,7 +10,8 @@ from hypothesis import strategies as st
 
 from asr.card import ModelCard, Trigger
 from asr.decode import Detection, Partial, Utterance
-from asr.decode.alphabet import PAUSE_SECONDS, Alphabet
+from asr.decode.alphabet import LONGEST_SECONDS, PAUSE_SECONDS, UTMOST_SECONDS, Alphabet
+from asr.decode.beam import BeamDecoder
 from asr.decode.ctc import GreedyDecoder
 from asr.decode.keywords import KeywordTrigger
 from tests.tiny_models import HOP, KEYWORDS, LETTERS, SAMPLE_RATE, WORDS, card
@@ -137,6 +137,27 @@ def test_a_pause_that_is_a_frame_too_short_ends_nothing() -> None:
     assert event.text == "ab"
 
 
+@pytest.mark.parametrize("gap", ["", " "], ids=["no gap between words", "gaps"])
+@pytest.mark.parametrize("decoder", [GreedyDecoder, lambda alphabet: BeamDecoder(alphabet, 2)])
+def test_what_is_kept_of_endless_talk_is_bounded(
+    decoder: Callable[[Alphabet], GreedyDecoder | BeamDecoder], gap: str
+) -> None:
+    alphabet = Alphabet(LETTERS, 0, frame_seconds=0.1)
+    word = letters("aa-a-b" + gap)
+    log_probs = frames_of(word * round(3 * UTMOST_SECONDS / 0.1 / len(word)))
+    patient = decoder(alphabet)
+    found = utterances([*patient.push(log_probs), *patient.finish()])
+    longest = LONGEST_SECONDS + len(word) * 0.1 if gap else UTMOST_SECONDS
+    assert len(found) == (6 if gap else 3)
+    assert max(event.end - event.start for event in found) <= longest
+
+
+def test_a_label_that_an_utterance_is_cut_inside_is_read_once() -> None:
+    utmost = round(UTMOST_SECONDS / FRAME)
+    labels = letters("ab" * (utmost // 2 - 1) + "cccc" + "ab")
+    assert [event.text[-2:] for event in utterances(decode(SPELLING, labels))] == ["bc", "ab"]
+
+
 def test_reset_forgets_the_open_utterance_and_the_time() -> None:
     decoder = GreedyDecoder(Alphabet.of(SPELLING))
     decoder.push(frames_of(letters("-ab")))
@@ -147,7 +168,7 @@ def test_reset_forgets_the_open_utterance_and_the_time() -> None:
 
 def trigger_card(threshold: float = 0.5, smoothing: float = 0.0, refractory: float = 0.0):
     trigger = Trigger(threshold=threshold, smoothing=smoothing, refractory=refractory)
-    return dataclasses.replace(card("classify", KEYWORDS), trigger=trigger)
+    return card("classify", KEYWORDS, window_length=HOP, trigger=trigger)
 
 
 def fire(model_card: ModelCard, scores: list[float], label: str = "low") -> list[Detection]:

@@ -13,6 +13,7 @@ from asr.decode import Alternative, Character, DecodeError, Utterance, Word
 SEPARATOR = " "
 PAUSE_SECONDS = 0.8
 LONGEST_SECONDS = 30.0
+UTMOST_SECONDS = 60.0
 
 
 class Span(NamedTuple):
@@ -111,8 +112,9 @@ class Endpointer:
     """Says where an utterance ends, from the best label of each frame.
 
     It ends after `PAUSE_SECONDS` without speech (the separator is no speech), or, once it is
-    longer than `LONGEST_SECONDS`, at the next gap between words: what a decoder keeps of an
-    utterance is bounded, however long somebody talks.
+    longer than `LONGEST_SECONDS`, at the next gap between words. If there is none it ends after
+    `UTMOST_SECONDS`, be it inside a word: what a decoder keeps of an utterance is bounded,
+    however long and in whatever way somebody talks.
     """
 
     def __init__(self, alphabet: Alphabet) -> None:
@@ -120,6 +122,7 @@ class Endpointer:
         self._gap = alphabet.blank if alphabet.separator is None else alphabet.separator
         self._pause = math.ceil(PAUSE_SECONDS / alphabet.frame_seconds)
         self._longest = round(LONGEST_SECONDS / alphabet.frame_seconds)
+        self._utmost = round(UTMOST_SECONDS / alphabet.frame_seconds)
         self.reset()
 
     def reset(self) -> None:
@@ -131,7 +134,7 @@ class Endpointer:
         """Take the best label of the next frame; true if the utterance ends with this frame."""
         self._length += 1
         self._silent = self._silent + 1 if label in self._quiet else 0
-        ended = self._silent >= self._pause
+        ended = self._silent >= self._pause or self._length >= self._utmost
         ended = ended or (self._length >= self._longest and label == self._gap)
         if ended:
             self.reset()

@@ -40,9 +40,10 @@ class GreedyDecoder:
         return self._end_utterance()
 
     def _advance(self, label: int, peak: float) -> None:
-        if label == self._last and self._spans and label != self._alphabet.blank:
-            span = self._spans[-1]
-            self._spans[-1] = span._replace(end=self._frame + 1, peak=max(span.peak, peak))
+        if label == self._last:  # a label that the last utterance ended in is not read again
+            if self._spans and label != self._alphabet.blank:
+                span = self._spans[-1]
+                self._spans[-1] = span._replace(end=self._frame + 1, peak=max(span.peak, peak))
         elif label != self._alphabet.blank:
             self._spans.append(Span(label, self._frame, self._frame + 1, peak))
         self._last = label
