@@ -52,7 +52,7 @@ def manifest(tmp_path: Path) -> Path:
 @pytest.fixture
 def options() -> DecodeOptions:
     lm = NgramModel(build([["b"], ["b", "b"]], 2), "built")
-    return DecodeOptions(lm=lm, alpha=0.0, oov=0.0)
+    return DecodeOptions(lm=lm, alpha=0.0, beta=1.0, oov=0.0)
 
 
 def test_the_best_weights_are_found_and_reported_on_other_speakers(

@@ -32,8 +32,8 @@ class DecodeOptions:
 
     beam: int | None = None
     lm: NgramModel | None = None
-    alpha: float = 0.5
-    beta: float = 1.0
+    alpha: float = 0.4
+    beta: float = 2.0
     oov: float = -4.0
     words: tuple[str, ...] | None = None
     grammar: Grammar | None = None
