@@ -79,7 +79,7 @@ class Model:
         self.card = ModelCard.from_metadata(metadata, str(path))
         for mismatch in _mismatches(self._session, self.card):
             raise CardError(f"{path}: its graph and its card differ ({mismatch}); export it again")
-        self._states = {node.name: node.shape[1:] for node in self._session.get_inputs()[1:]}
+        self._states = {node.name: tuple(node.shape[1:]) for node in self._session.get_inputs()[1:]}
         length = _fixed(self._session.get_inputs()[0].shape[1])
         self.takes_many_blocks = self.card.streaming and length is None
         self._outputs = [LOG_PROBS, *(NEXT + name for name in self._states)]
@@ -95,18 +95,31 @@ class Model:
         multiple of it if `takes_many_blocks`.
         state: what `initial_state` or the step before returned; it is not changed.
         Returns log_probs, float32 (batch, frames, labels), and the next state.
-        Raises ModelError if shapes or types are wrong.
+        Raises ModelError if shapes or types are wrong, or if the state is that of another model.
         """
-        block = self.card.block_length
-        if block is not None and (pcm.shape[-1] % block or not pcm.size):
-            raise ModelError(
-                f"{self.path}: a step takes a multiple of {block} samples, not {pcm.shape[-1]}"
-            )
+        self._check(pcm, state)
         try:
             arrays: Any = self._session.run(self._outputs, {PCM: pcm, **state})
         except (*UNREADABLE, ValueError, RuntimeError) as error:
             raise ModelError(f"{self.path}: the step failed ({_reason(error)})") from None
         return arrays[0], dict(zip(self._states, arrays[1:], strict=True))
+
+    def _check(self, pcm: np.ndarray, state: State) -> None:
+        """Raise ModelError if this is no input of a step, with what would be one."""
+        block = self.card.block_length
+        if pcm.ndim != 2:
+            raise ModelError(f"{self.path}: a step takes pcm (batch, samples), not {pcm.shape}")
+        if block is not None and (pcm.shape[1] % block or not pcm.size):
+            raise ModelError(
+                f"{self.path}: a step takes a multiple of {block} samples, not {pcm.shape[1]}"
+            )
+        shapes = {name: array.shape for name, array in state.items()}
+        fitting = {name: (len(pcm), *shape) for name, shape in self._states.items()}
+        if shapes != fitting:
+            raise ModelError(
+                f"{self.path}: the state is that of another model or batch ({_listed(shapes)}); "
+                f"this step takes {_listed(fitting)}, as initial_state({len(pcm)}) makes it"
+            )
 
     def log_probs(self, audio: np.ndarray) -> np.ndarray:
         """Return the scores of whole audio, float32 (samples,) -> (frames, labels).
@@ -176,6 +189,10 @@ def _open(path: Path, options: ort.SessionOptions) -> ort.InferenceSession:
 def _reason(error: Exception) -> str:
     """Return what an onnxruntime error says, without its codes, as one line."""
     return str(error).strip().partition("\n")[0].split(" : ")[-1].rpartition("failed:")[2]
+
+
+def _listed(shapes: dict[str, tuple[int, ...]]) -> str:
+    return ", ".join(f"{name} {shape}" for name, shape in shapes.items()) or "nothing"
 
 
 def _fixed(size: int | str | None) -> int | None:

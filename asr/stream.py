@@ -17,6 +17,7 @@ from asr.decode.options import DecodeOptions, decoder_for
 from asr.decode.seam import find_seam
 from asr.model import Model, ModelError
 from features.activity import quietest
+from features.audio import PEAK_LIMIT
 from features.errors import EarshotError
 
 STEP_SECONDS = 8.0  # the most that a streaming model is given at once: speed against memory
@@ -253,7 +254,8 @@ class Stream:
     def push(self, block: np.ndarray) -> list[Event]:
         """Hear float32 (n,) at the model's rate, any n >= 0, and return the events it brings.
 
-        Raises StreamError if the block is not that, has NaN in it, or the stream has ended.
+        Raises StreamError if the block is not that, has NaN in it, or the stream has ended. What
+        is refused leaves the stream as it was.
         """
         self._check_open()
         return self._decode(self._scorer.push(checked(block)))
@@ -293,13 +295,18 @@ def live_stream(model: Model, options: DecodeOptions | None = None) -> Stream:
 
 
 def checked(samples: np.ndarray) -> np.ndarray:
-    """Return `samples` if they are finite float32 (n,). Raises StreamError."""
+    """Return `samples` if they are float32 (n,) of sensible size. Raises StreamError."""
     if not isinstance(samples, np.ndarray) or samples.dtype != np.float32 or samples.ndim != 1:
         kind = getattr(samples, "dtype", type(samples).__name__)
         raise StreamError(
             f"a stream takes float32 (samples,), not {kind} {getattr(samples, 'shape', '')}; "
             "features.audio.read_audio makes it from anything"
         )
-    if not np.isfinite(samples).all():
+    peak = np.abs(samples).max(initial=0.0)
+    if not np.isfinite(peak):
         raise StreamError("the audio has NaN or infinite samples; check where it comes from")
+    if peak > PEAK_LIMIT:
+        raise StreamError(
+            f"float samples reach {peak:.4g} but belong in [-1, 1]; divide 16-bit values by 32768"
+        )
     return samples

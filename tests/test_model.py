@@ -122,6 +122,27 @@ def test_a_step_of_the_wrong_shape_or_type_is_an_error(tmp_path: Path, pcm: np.n
         model.step(np.zeros((1, BLOCK), np.float32), {})
 
 
+def test_the_state_of_another_model_or_batch_is_refused(tmp_path: Path) -> None:
+    speech = asr.load(tiny_models.streaming_ctc(tmp_path / "speech.onnx"))
+    keywords = asr.load(tiny_models.streaming_classify(tmp_path / "keywords.onnx"))
+    whole = asr.load(tiny_models.whole_ctc(tmp_path / "whole.onnx"))
+    one, two = (np.zeros((batch, BLOCK), np.float32) for batch in (1, 2))
+    strangers = [
+        (speech, one, keywords.initial_state(), rf"\(tail \(1, {BLOCK}\)\); this step takes tail"),
+        (keywords, one, speech.initial_state(), rf"takes tail \(1, {BLOCK}\), as initial_state\(1"),
+        (speech, one, {}, r"\(nothing\); this step takes tail"),
+        (whole, one, speech.initial_state(), r"takes nothing"),
+        (speech, one, speech.initial_state(2), r"level \(2, 1\)\); .* level \(1, 1\)"),
+        (speech, two, speech.initial_state(), r"level \(1, 1\)\); .* as initial_state\(2\)"),
+    ]
+    for model, pcm, state, message in strangers:
+        with pytest.raises(ModelError, match=rf"state is that of another model or .*{message}"):
+            model.step(pcm, state)
+    doubles = {name: array.astype(float) for name, array in speech.initial_state().items()}
+    with pytest.raises(ModelError, match=r"speech\.onnx: the step failed \(.*double"):
+        speech.step(one, doubles)
+
+
 @pytest.mark.parametrize(
     "samples", [0, 1, HOP - 1, HOP, HOP + 1, BLOCK - 1, BLOCK, BLOCK + 1, 7999, 8000, 8001, 40_000]
 )

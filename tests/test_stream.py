@@ -1,6 +1,7 @@
 """Streams: however the audio is cut, the same scores and the same events come out."""
 
 import tracemalloc
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -115,6 +116,21 @@ def test_reset_is_bit_exact(model: Model) -> None:
     np.testing.assert_array_equal(stream.posteriors, scores)
 
 
+def test_streams_beside_each_other_do_not_touch(model: Model) -> None:
+    """Pushed in turns, and in threads of their own: the same to the bit as one after the other."""
+    audio = SPEECH[model.card.task]
+    sounds = [np.array_split(np.roll(audio, 3001 * k), 9 + 4 * k) for k in range(4)]
+    alone = [push_all(model, pieces) for pieces in sounds]
+    streams = [model.stream() for _ in sounds]
+    events: list[list[Event]] = [[] for _ in sounds]
+    for turn in range(max(map(len, sounds))):
+        for stream, heard, pieces in zip(streams, events, sounds, strict=True):
+            heard += stream.push(pieces[turn]) if turn < len(pieces) else []
+    assert [h + s.finish() for h, s in zip(events, streams, strict=True)] == alone
+    with ThreadPoolExecutor(len(sounds)) as threads:
+        assert list(threads.map(lambda pieces: push_all(model, pieces), sounds)) == alone
+
+
 def test_silence_and_nothing_at_all_bring_no_event(model: Model) -> None:
     empty = np.zeros(0, np.float32)
     assert push_all(model, []) == []
@@ -142,6 +158,7 @@ def test_a_finished_stream_wants_a_reset(model: Model) -> None:
         ([0.0, 0.0], "list"),
         (np.array([0.0, np.nan], np.float32), "NaN"),
         (np.array([np.inf], np.float32), "infinite"),
+        (np.array([0.1, -32768.0], np.float32), r"reach 3\.277e\+04 .* divide 16-bit values"),
     ],
 )
 def test_what_is_no_audio_is_refused_and_leaves_no_trace(
