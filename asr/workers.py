@@ -73,7 +73,7 @@ class _Worker:
     index: int | None = None
 
     def take(self) -> str | AudioError:
-        """Return its answer. Raises EOFError if it died, and what it says is wrong for all."""
+        """Return its answer. Raises what is wrong for all files; EOFError, OSError if it died."""
         answer, warnings = self.answers.recv()
         for record in warnings:
             logging.getLogger(record.name).handle(record)
@@ -102,7 +102,7 @@ def _share_out(start: Start, files: Sequence[Path], jobs: int) -> Iterator[Resul
                 index = worker.index
                 try:
                     answer = worker.take()
-                except EOFError:
+                except (EOFError, OSError):  # died between two answers, or within one
                     answer = _death(index, files)
                     workers[workers.index(worker)] = _hire(start)
                 else:

@@ -35,15 +35,17 @@ def home(tmp_path: Path) -> Path:
     return folder
 
 
-@pytest.fixture(params=["transcribe", "spot"])
+@pytest.fixture(params=["transcribe", "spot", "transcribe with processes"])
 def command(request: pytest.FixtureRequest, tmp_path: Path) -> list[str]:
+    name, *processes = request.param.split(" with ")
     wav, model = tmp_path / "clip.wav", tmp_path / "model.onnx"
-    if request.param == "transcribe":
+    if name == "transcribe":
         tiny_models.streaming_ctc(model)
     else:
         tiny_models.streaming_classify(model)
     soundfile.write(wav, tones("low", "high"), SAMPLE_RATE)
-    return [*ASR, request.param, str(wav), "--model", str(model)]
+    several = [str(wav), "--jobs", "2"] if processes else []
+    return [*ASR, name, str(wav), *several, "--model", str(model)]
 
 
 def fresh(home: Path, **changes: str) -> dict[str, str]:
@@ -84,14 +86,15 @@ def test_the_kernel_sees_no_socket_and_no_file_for_writing(
     log = tmp_path / "calls"
     watched = "trace=%network,open,openat,creat,mkdir,mkdirat,rename,renameat,renameat2"
     result = subprocess.run(
-        ["strace", "-f", "-o", str(log), "-e", watched, *command],
+        ["strace", "-ff", "-o", str(log), "-e", watched, *command],
         env=fresh(home),
         capture_output=True,
         text=True,
         timeout=120,
     )
     assert result.returncode == 0 and result.stdout, result.stderr
-    calls = [line for line in log.read_text().splitlines() if not re.search(r"\+\+\+|---", line)]
+    logs = "".join(path.read_text() for path in tmp_path.glob("calls.*"))  # one for each process
+    calls = [line for line in logs.splitlines() if not re.search(r"\+\+\+|---", line)]
     assert len(calls) > 100  # it did watch
     writing = re.compile(r"O_WRONLY|O_RDWR|O_CREAT|creat\(|mkdir|rename")
     opening = re.compile(r"\bopen(at)?\(")

@@ -1,7 +1,7 @@
 """`asr transcribe` and `asr spot` on many files, into folders, and through pipes."""
 
-import functools
 import json
+import multiprocessing
 import os
 import pty
 import resource
@@ -413,21 +413,15 @@ def test_processes_that_cannot_start_are_an_error() -> None:
 
 
 def test_no_process_outlives_a_consumer_that_stops() -> None:
-    results = hear_files(functools.partial(fragile), [Path(str(n)) for n in range(50)], 2)
+    before = set(multiprocessing.active_children())
+    results = hear_files(fragile, [Path(str(number)) for number in range(50)], 2)
     next(results)
-    children = [int(pid) for pid in _children()]
-    assert len(children) >= 2
+    children = set(multiprocessing.active_children()) - before
+    assert len(children) == 2
     results.close()
-    deadline = time.monotonic() + 30
-    while len(set(_children()) & set(map(str, children))) > 1 and time.monotonic() < deadline:
-        time.sleep(0.01)  # the resource tracker of multiprocessing stays
-    assert len(set(_children()) & set(map(str, children))) <= 1
-
-
-def _children() -> list[str]:
-    me = os.getpid()
-    alive = Path(f"/proc/{me}/task/{me}/children").read_text().split()
-    return [pid for pid in alive if " Z " not in Path(f"/proc/{pid}/stat").read_text()]
+    for child in children:
+        child.join(timeout=30)
+        assert not child.is_alive()
 
 
 @given(st.permutations(range(12)))
