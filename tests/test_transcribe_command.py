@@ -133,6 +133,8 @@ def test_what_is_done_and_unchanged_is_not_done_again(
     other = tiny_models.with_card(model, tmp_path / "other.onnx", name="other")
     assert redone(model=other)[0] == everything
     assert redone(model=other)[0] == set()
+    assert redone("--beam", 4)[0] == everything
+    assert redone("--beam", 4)[0] == set()
     assert redone()[0] == everything
     journal = out / ".earshot.jsonl"
     lines = journal.read_text().splitlines(keepends=True)
