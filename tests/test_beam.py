@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from asr.decode import DecodeError, Partial, Utterance
@@ -212,6 +212,7 @@ def spoken(seed: int, frames: int) -> np.ndarray:
     return (logits - np.log(np.exp(logits).sum(axis=1, keepdims=True))).astype(np.float32)
 
 
+@settings(max_examples=30)
 @given(seeds, st.data())
 def test_utterances_do_not_depend_on_the_cutting(seed: int, data: st.DataObject) -> None:
     log_probs = spoken(seed, 200)
@@ -221,6 +222,7 @@ def test_utterances_do_not_depend_on_the_cutting(seed: int, data: st.DataObject)
     assert utterances(decode(SPELLING, log_probs, fusion, 8, cuts)) == whole
 
 
+@settings(max_examples=40)
 @given(seeds, st.sampled_from([None, "words", "hotwords", "model"]))
 def test_stable_words_never_change(seed: int, guide: str | None) -> None:
     fusions = {
@@ -244,6 +246,7 @@ def test_words_become_stable_while_somebody_talks() -> None:
     assert len({partial.stable for partial in told}) == 3
 
 
+@settings(max_examples=40)
 @given(seeds)
 def test_clear_speech_reads_as_the_greedy_decoder_reads_it(seed: int) -> None:
     labels = np.random.default_rng(seed).integers(0, 4, 150)
