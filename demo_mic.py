@@ -10,6 +10,7 @@ Everything happens on this machine: nothing is recorded, nothing is sent.
 import io
 import math
 import re
+import sys
 import time
 from collections import deque
 from collections.abc import Iterator
@@ -27,7 +28,7 @@ from rich.text import Text
 
 import asr
 from asr import cli
-from asr.microphone import BLOCK_SECONDS, Microphone
+from asr.microphone import BLOCK_SECONDS, QUEUE_SECONDS, Microphone
 from asr.stream import Stream, live_stream
 from features.audio import stream_audio
 
@@ -64,6 +65,13 @@ class Playback:
     def delay(self) -> float:
         """Seconds since the end of the newest block was due."""
         return time.monotonic() - self._due
+
+    @property
+    def warning(self) -> str:
+        """What the user should know if the file cannot be heard at real time."""
+        if self.delay < QUEUE_SECONDS:
+            return ""
+        return f"this machine is too slow: it is {self.delay:.1f} s behind; take a smaller model"
 
 
 class Listening:
@@ -139,7 +147,12 @@ def view(listening: Listening) -> Panel:
         Panel(scores(listening), title="scores", title_align="left", height=ROWS + 2),
     )
     return Panel(
-        Group(level, columns, Text(listening.figures(), style="dim")),
+        Group(
+            level,
+            columns,
+            Text(listening.figures(), style="dim"),
+            Text(listening.source.warning, style="bold red"),
+        ),
         title=Text.assemble(("earshot", "bold"), f"  {card.name}"),
         subtitle=Text(f"{listening.source.name}   Ctrl-C stops", style="dim"),
         padding=(0, 1),
@@ -196,9 +209,13 @@ def print_lines(listening: Listening, console: Console) -> None:
             if not isinstance(event, asr.Partial):
                 print(event, flush=True)
 
+    warned = False
     try:
         for block in listening.source:
             show(listening.push(block))
+            if not warned and listening.source.warning:
+                print(f"warning: {listening.source.warning}", file=sys.stderr, flush=True)
+                warned = True
     finally:
         show(listening.finish())
         if listening.audio:

@@ -306,12 +306,16 @@ def listen(
     with Microphone(stream.card.sample_rate, device) as microphone:
         _note(f"listening to '{microphone.name}' with {stream.card.name}; Ctrl-C stops")
         try:
+            warned = False
             for block in microphone:
                 _show_live(stream.push(block), format)
+                if not warned and microphone.warning:
+                    _note(f"warning: {microphone.warning}")
+                    warned = True
         finally:
             _show_live(stream.finish(), format)
-            if microphone.overruns:
-                _note(f"warning: sound was lost {microphone.overruns} times; close busy programs")
+            if microphone.warning:
+                _note(f"warning: {microphone.warning}")
 
 
 @app.command(rich_help_panel="Hear")

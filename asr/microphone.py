@@ -3,8 +3,11 @@
 sounddevice is imported only when a microphone is wanted: files need neither it nor PortAudio.
 """
 
+import atexit
 import queue
+import threading
 import time
+from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass
 from types import ModuleType
@@ -19,6 +22,7 @@ DEVICE_LATENCY = 0.04  # asked of PortAudio; below this sound servers begin to d
 QUEUE_SECONDS = 5.0  # what may wait for a busy consumer before sound is dropped
 START_SECONDS = 10.0  # sound servers and wireless headsets take their time to begin
 SILENT_SECONDS = 2.0  # a device that delivers nothing for so long is gone
+CLOSE_SECONDS = 2.0  # PortAudio can wait for ever for a sound server that has died
 POLL_SECONDS = 0.2
 NO_MICROPHONE = "no microphone found; plug one in, or allow this program to use it, and try again"
 
@@ -86,7 +90,8 @@ class Microphone:
             ...
 
     device: index, name or part of a name; None is the system's default.
-    overruns: how often sound was lost because the consumer or the system was too slow.
+    overruns: how often sound was lost because the consumer or the system was too slow. Sound
+        waits QUEUE_SECONDS for the consumer at most.
     Raises MicrophoneError if the device cannot be opened or stops delivering.
     """
 
@@ -95,10 +100,14 @@ class Microphone:
         self.device = find_device(device)
         self.name = self.device.name
         self.overruns = 0
+        self._dropped = 0  # blocks that found the queue full
         self._heard_at = time.monotonic()
         # Blocks wait here with the time of their arrival.
         limit = round(QUEUE_SECONDS / BLOCK_SECONDS)
         self._blocks: queue.Queue[tuple[float, np.ndarray]] = queue.Queue(limit)
+        # What the consumer took for each of the last blocks, and when it was given the newest.
+        self._busy: deque[float] = deque(maxlen=limit)
+        self._given = time.monotonic()
         self._stream = self._open()
         self._device_rate = round(self._stream.samplerate)
 
@@ -116,6 +125,13 @@ class Microphone:
         return self
 
     def __exit__(self, *_: object) -> None:
+        closing = threading.Thread(target=self._close, daemon=True)
+        closing.start()
+        closing.join(CLOSE_SECONDS)
+        if closing.is_alive():  # the end of the program would wait for it again
+            atexit.unregister(_sounddevice()._exit_handler)
+
+    def _close(self) -> None:
         self._stream.abort(ignore_errors=True)
         self._stream.close(ignore_errors=True)
 
@@ -125,13 +141,30 @@ class Microphone:
         while True:
             samples = resample(block.mean(axis=1) if block.shape[1] > 1 else block[:, 0])
             if len(samples):
+                self._given = time.monotonic()
                 yield samples
+                self._busy.append(time.monotonic() - self._given)
             self._heard_at, block = self._next_block(SILENT_SECONDS)
 
     @property
     def delay(self) -> float:
         """Seconds since the end of the newest block was in the air, as PortAudio reckons it."""
         return time.monotonic() - self._heard_at + self._stream.latency
+
+    @property
+    def warning(self) -> str:
+        """What the user should know of sound that was lost so far, "" if none was."""
+        if self._dropped:
+            busy = [*self._busy, time.monotonic() - self._given]
+            pace = sum(busy) / (len(busy) * BLOCK_SECONDS)
+            lost = self._dropped * BLOCK_SECONDS
+            return (
+                f"this machine is too slow: a second of sound takes it {pace:.2f} s, and "
+                f"{lost:.2f} s were lost; close busy programs, or take a smaller model"
+            )
+        if self.overruns:
+            return f"the system lost sound {self.overruns} times; close busy programs"
+        return ""
 
     def _next_block(self, patience: float) -> tuple[float, np.ndarray]:
         deadline = time.monotonic() + patience
@@ -153,6 +186,7 @@ class Microphone:
         try:
             self._blocks.put_nowait((time.monotonic(), block.copy()))
         except queue.Full:
+            self._dropped += 1
             self.overruns += 1
 
     def _open(self) -> Any:

@@ -51,7 +51,8 @@ class Lines:
 
     def __init__(self, pipe: IO[str]) -> None:
         self._lines: queue.Queue[str] = queue.Queue()
-        threading.Thread(target=self._read, args=(pipe,), daemon=True).start()
+        self._reader = threading.Thread(target=self._read, args=(pipe,), daemon=True)
+        self._reader.start()
 
     def _read(self, pipe: IO[str]) -> None:
         for line in pipe:
@@ -63,6 +64,11 @@ class Lines:
             line = self._lines.get(timeout=WAIT_SECONDS)
             if re.search(pattern, line):
                 return line
+
+    def rest(self) -> list[str]:
+        """Return what comes until the program closes the pipe."""
+        self._reader.join(WAIT_SECONDS)
+        return list(self._lines.queue)
 
 
 @contextmanager
@@ -133,7 +139,8 @@ with Microphone(500_000) as microphone:  # a rate that no sound server offers
             loud = np.append(loud, block)
         if len(loud) > 100_000:
             break
-crossings = np.count_nonzero(np.diff(np.signbit(loud)))
+heard = loud[np.abs(loud) > 0.01]  # the first block may begin before the tone does
+crossings = np.count_nonzero(np.diff(np.signbit(heard)))
 print(f"pitch {crossings / 2 / (len(loud) / 500_000):.0f} Hz")
 """
 
@@ -160,6 +167,50 @@ def test_the_demo_hears_and_measures(sound: VirtualSound, folder: Path) -> None:
     assert latency and 0 < int(latency[1]) < 2000
     drawing = picture.read_text()
     assert "<svg" in drawing and "high" in drawing and "dBFS" in drawing
+
+
+SLOW = """
+import sys, time
+import asr.microphone, asr.stream
+
+asr.microphone.QUEUE_SECONDS = 0.5
+push, slow = asr.stream.Stream.push, 12  # blocks that each take as long as five
+
+def push_slowly(stream, block):
+    global slow
+    slow -= 1
+    time.sleep(0.1 if slow > 0 else 0.0)
+    return push(stream, block)
+
+asr.stream.Stream.push = push_slowly
+"""
+PROGRAMS = {
+    "asr listen": "from asr.cli import main; sys.argv[1:1] = ['listen']; main()",
+    "demo_mic.py": "from asr.cli import run; import demo_mic; run(demo_mic.app)",
+}
+
+
+@pytest.mark.parametrize("program", PROGRAMS)
+def test_a_program_that_is_too_slow_says_so_and_hears_on(
+    sound: VirtualSound, folder: Path, program: str
+) -> None:
+    code, model = SLOW + PROGRAMS[program], str(folder / "keywords.onnx")
+    command = [sys.executable, "-c", code, "-m", model]
+    with running(command, sound) as (process, out, problems):
+        warning = problems.until("^warning: ")
+        figures = r"too slow: a second of sound takes it (\d+\.\d\d) s, and (\d+\.\d\d) s were lost"
+        found = re.search(figures, warning)
+        assert found and 4.9 < float(found[1]) < 10.0 and 0.0 <= float(found[2]) < 2.0
+        sound.play(folder / "keywords.wav")
+        assert "low" in out.until("%")
+        assert stop(process) == INTERRUPTED
+        said = [line for line in problems.rest() if "too slow" in line]
+        if program == "asr listen":  # once while it happens, and what became of it in the end
+            assert len(said) == 1 and re.search(figures, said[0])
+        else:
+            assert not said
+            overruns = re.search(r"overruns (\d+)", out.until("overruns"))
+            assert overruns and int(overruns[1]) > 0
 
 
 def test_a_device_that_goes_away_is_said_so(sound: VirtualSound, folder: Path) -> None:
