@@ -23,7 +23,6 @@ from features.mfcc import MfccConfig
 
 EXAMPLE_SECONDS = 1.0
 EXAMPLE_BLOCKS = 3
-DFT = "mfcc.dft"
 
 
 @torch.library.custom_op("earshot::lstm", mutates_args=())
@@ -219,39 +218,40 @@ def _name_axes(proto: onnx.ModelProto) -> None:
 
 
 def _compact_dft(proto: onnx.ModelProto, config: MfccConfig) -> None:
-    """Replace the stored DFT kernels by one period of a cosine, gathered when the model is loaded.
+    """Replace the stored DFT matrices by one period of a cosine, gathered when the model is loaded.
 
-    Row k, sample n of the kernel is cos(2 pi (k n + phase) / n_fft) * window[n], with a quarter
-    period as the phase of the imaginary part (-sin x = cos(x + pi/2)). Runtimes fold this into a
-    constant once; the file is smaller by up to a megabyte.
+    Row n, bin k is cos(2 pi (k (window - 2 n) - phase) / (2 n_fft)) * hann[n], where a quarter
+    period as the phase makes a sine of the cosine. Runtimes fold this into a constant once; the
+    file is smaller by up to half a megabyte.
     """
-    initializers = proto.graph.initializer
-    stored = next((item for item in initializers if item.name.endswith(DFT)), None)
-    if stored is None:
-        raise ValueError("the exported graph has no DFT kernels")
-    bins = config.n_fft // 2 + 1
-    k = np.tile(np.arange(bins), 2)[:, None, None]
-    phase = np.repeat([0, config.n_fft // 4], bins)[:, None, None]
-    period = np.cos(2.0 * np.pi * np.arange(config.n_fft) / config.n_fft)
-    window = np.hanning(config.window_length + 1)[:-1]
+    period = 2 * config.n_fft
     constants = {
-        "dft_k": k,
-        "dft_phase": phase,
-        "dft_n": np.arange(config.window_length),
-        "dft_size": np.array(config.n_fft),
-        "dft_period": period.astype(np.float32),
-        "dft_window": window.astype(np.float32),
+        "dft_bins": np.arange(config.n_fft // 2 + 1),
+        "dft_size": np.array(period),
+        "dft_period": np.cos(2.0 * np.pi * np.arange(period) / period).astype(np.float32),
     }
-    name = stored.name
-    initializers.remove(stored)
-    initializers.extend(numpy_helper.from_array(v, key) for key, v in constants.items())
-    nodes = [
-        helper.make_node("Mul", ["dft_k", "dft_n"], ["dft_angle"]),
-        helper.make_node("Add", ["dft_angle", "dft_phase"], ["dft_shifted"]),
-        helper.make_node("Mod", ["dft_shifted", "dft_size"], ["dft_index"]),
-        helper.make_node("Gather", ["dft_period", "dft_index"], ["dft_cosines"]),
-        helper.make_node("Mul", ["dft_cosines", "dft_window"], [name]),
-    ]
+    hann = np.hanning(config.window_length + 1).astype(np.float32)
+    rows = {"cosines": config.window_length // 2, "sines": (config.window_length - 1) // 2}
+    phases = {"cosines": 0, "sines": period // 4}
+    nodes = []
+    for part in rows:
+        stored = next(item for item in proto.graph.initializer if item.name.endswith(part))
+        proto.graph.initializer.remove(stored)
+        samples = np.arange(1, rows[part] + 1)[:, None]
+        name = f"dft_{part}"
+        constants |= {
+            f"{name}_offsets": config.window_length - 2 * samples,
+            f"{name}_phase": np.array(-phases[part]),
+            f"{name}_window": hann[samples],
+        }
+        nodes += [
+            helper.make_node("Mul", [f"{name}_offsets", "dft_bins"], [f"{name}_product"]),
+            helper.make_node("Add", [f"{name}_product", f"{name}_phase"], [f"{name}_angle"]),
+            helper.make_node("Mod", [f"{name}_angle", "dft_size"], [f"{name}_index"]),
+            helper.make_node("Gather", ["dft_period", f"{name}_index"], [f"{name}_plain"]),
+            helper.make_node("Mul", [f"{name}_plain", f"{name}_window"], [stored.name]),
+        ]
+    proto.graph.initializer.extend(numpy_helper.from_array(v, key) for key, v in constants.items())
     for position, node in enumerate(nodes):
         proto.graph.node.insert(position, node)
 

@@ -81,10 +81,13 @@ class Mfcc(nn.Module):
     """Waveforms to mel-frequency cepstral coefficients (Davis & Mermelstein, 1980).
 
     frame -> Hann window -> |DFT|^2 -> mel filters -> 10 log10 -> orthonormal DCT-II [-> deltas].
-    The windowed DFT is one strided convolution, which exports to ONNX as it stands.
+    Around the middle of the window a cosine is even and a sine odd, and so is the Hann window even:
+    samples that mirror each other are added and subtracted first, which halves the products of the
+    DFT. Matrix products export to ONNX as they stand.
     """
 
-    dft: Tensor
+    cosines: Tensor
+    sines: Tensor
     mel: Tensor
     dct: Tensor
     deltas: Tensor
@@ -93,7 +96,9 @@ class Mfcc(nn.Module):
         super().__init__()
         self.config = config
         constants = import_torchaudio().functional
-        self.register_buffer("dft", _windowed_dft(config), persistent=False)
+        cosines, sines = _half_dft(config)
+        self.register_buffer("cosines", cosines, persistent=False)
+        self.register_buffer("sines", sines, persistent=False)
         mel = constants.melscale_fbanks(
             n_freqs=config.n_fft // 2 + 1,
             f_min=config.f_min,
@@ -113,11 +118,13 @@ class Mfcc(nn.Module):
         """
         if waveforms.shape[-1] < self.config.context_length:
             return waveforms.new_zeros(waveforms.shape[0], 0, self.config.coefficients)
-        spectrum = functional.conv1d(
-            waveforms.unsqueeze(1), self.dft, stride=self.config.hop_length
-        )
-        real, imaginary = spectrum.chunk(2, dim=1)
-        power = (real.square() + imaginary.square()).transpose(1, 2)
+        window_length, pairs = self.config.window_length, len(self.sines)
+        frames = waveforms.unfold(1, window_length, self.config.hop_length)
+        early = frames[..., 1 : pairs + 1]  # the window is zero at sample 0
+        late = frames[..., window_length - pairs :].flip(-1)
+        middle = frames[..., pairs + 1 : window_length - pairs]
+        even = torch.cat([early + late, middle], dim=-1)
+        power = (even @ self.cosines).square() + ((early - late) @ self.sines).square()
         decibels = 10.0 * torch.log10((power @ self.mel).clamp(min=self.config.floor))
         cepstra = decibels @ self.dct
         return self._with_deltas(cepstra) if self.config.deltas else cepstra
@@ -147,11 +154,15 @@ def _delta_filters(orders: int) -> Tensor:
     return torch.tensor(np.stack(centred), dtype=torch.float32)
 
 
-def _windowed_dft(config: MfccConfig) -> Tensor:
-    """Real and imaginary parts of the windowed DFT as convolution kernels [2 * bins, 1, window]."""
-    samples = torch.arange(config.window_length, dtype=torch.float64)
+def _half_dft(config: MfccConfig) -> tuple[Tensor, Tensor]:
+    """Windowed cosines [window // 2, bins] and sines [(window - 1) // 2, bins].
+
+    Row n - 1 is for sample n and its mirror image, window - n; phases count from the middle.
+    """
+    samples = torch.arange(1, config.window_length // 2 + 1, dtype=torch.float64)[:, None]
     bins = torch.arange(config.n_fft // 2 + 1, dtype=torch.float64)
-    angle = 2.0 * math.pi * bins[:, None] * samples / config.n_fft
-    window = torch.hann_window(config.window_length, dtype=torch.float64)
-    kernels = torch.cat([torch.cos(angle), -torch.sin(angle)]) * window
-    return kernels.unsqueeze(1).float()
+    angle = 2.0 * math.pi * bins * (config.window_length / 2 - samples) / config.n_fft
+    window = torch.hann_window(config.window_length, dtype=torch.float64).float()
+    window = window[1 : config.window_length // 2 + 1, None]
+    sines = torch.sin(angle).float() * window
+    return torch.cos(angle).float() * window, sines[: (config.window_length - 1) // 2]

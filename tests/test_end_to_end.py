@@ -4,8 +4,16 @@ import json
 from pathlib import Path
 
 import jiwer
+import numpy as np
+import onnx
 import pytest
 
+import asr
+import export.export
+from asr.decode import Utterance
+from export.export import Int8, export_run
+from export.quantise import QuantisationError
+from features.audio import read_audio
 from tests.commands import run_asr
 from tests.synthetic_speech import WORDS, speaker, write_manifest, write_words
 from tests.tiny_training import write_speech_recipe, write_words_recipe
@@ -44,7 +52,8 @@ def speech(folder: Path) -> Path:
     """A streaming model of characters, by two commands."""
     larger = ("hidden=48", "stem_channels=48", "block=6", "look_ahead=6")
     encoder = [f"model.encoder.{setting}" for setting in larger]
-    run("train", write_speech_recipe(folder), "optimisation.epochs=36", *encoder)
+    also = "model.encoder.also=[[6, 0], [0, 0]]"
+    run("train", write_speech_recipe(folder), "optimisation.epochs=36", also, *encoder)
     run("export", folder / "runs" / "speech", folder / "speech.onnx")
     return folder / "speech.onnx"
 
@@ -107,3 +116,62 @@ def test_sentences_of_strangers_are_evaluated(speech: Path, folder: Path) -> Non
     assert found["n"] == len(STRANGERS) * len(TEXTS)
     assert found["cer"] < 0.25 and found["wer"] < 0.5
     assert {"accuracy", "real_time_factor"} <= found.keys()
+
+
+def test_int8_weights_hear_the_same_however_the_audio_is_cut(speech: Path, folder: Path) -> None:
+    small = folder / "int8.onnx"
+    bounds = ("--data", folder / "talk" / "manifest.jsonl", "--max-loss", 1)
+    run("export", folder / "runs" / "speech", small, "--int8", *bounds)
+    exact, quantised = asr.load(speech), asr.load(small)
+    assert (exact.card.precision, quantised.card.precision) == ("fp32", "int8")
+    assert quantised.card.weights_sha256 != exact.card.weights_sha256
+    assert small.stat().st_size < 0.6 * speech.stat().st_size
+    found = quantised.card.metrics
+    assert found["cer_int8"] <= found["cer_fp32"] + 0.01
+    assert found["int8_n"] == len(STRANGERS) * len(TEXTS)
+    for path in sorted((folder / "talk").glob("*.wav"))[:6]:
+        audio = read_audio(path, quantised.card.sample_rate)
+        whole = quantised.transcribe(audio).text
+        for cut in (160, 1_009, 7_001):
+            stream = quantised.stream()
+            events = [e for k in range(0, len(audio), cut) for e in stream.push(audio[k : k + cut])]
+            events += stream.finish()
+            assert " ".join(e.text for e in events if isinstance(e, Utterance)) == whole
+
+
+def test_int8_weights_that_do_harm_are_refused(
+    keywords: Path, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def ruin(proto: onnx.ModelProto) -> onnx.ModelProto:
+        for item in proto.graph.initializer:
+            if item.name.endswith("head.output.bias"):
+                weights = 100.0 * np.arange(item.dims[0], dtype=np.float32)
+                item.CopyFrom(onnx.numpy_helper.from_array(weights, item.name))
+        return proto
+
+    monkeypatch.setattr(export.export, "quantise", ruin)
+    out, wish = folder / "ruined.onnx", Int8(folder / "strangers")
+    with pytest.raises(QuantisationError, match=r"lose \d+\.\d+ points of accuracy .*--max-loss"):
+        export_run(folder / "runs" / "words", out, int8=wish)
+    assert not list(folder.glob("*ruined*"))
+
+
+def test_the_frontier_compares_latencies_of_the_same_weights(speech: Path, folder: Path) -> None:
+    figures, plot = folder / "frontier.json", folder / "frontier.png"
+    table = run("frontier", folder / "runs" / "speech", "--json", figures, "--plot", plot)
+    points = json.loads(figures.read_text())["points"]
+    assert [p["look_ahead"] for p in points] == [0, 90, 150, 180, 330, 630, None]
+    assert "whole" in table and plot.read_bytes().startswith(b"\x89PNG\r\n")
+    home = next(p for p in points if p["look_ahead"] == asr.load(speech).card.look_ahead / 16)
+    assert home["figures"]["cer"] < 0.25
+    assert points[0]["macs_per_second"] < points[1]["macs_per_second"] < home["macs_per_second"]
+    assert {p["parameters"] for p in points} == {asr.load(speech).card.parameters}
+
+
+def test_a_run_is_exported_at_another_latency(speech: Path, folder: Path) -> None:
+    quick = folder / "quick.onnx"
+    run("export", folder / "runs" / "speech", quick, "--latency", 2, 0)
+    assert asr.load(quick).card.look_ahead == 0
+    assert asr.load(quick).card.block_length == 2 * asr.load(quick).card.hop_length
+    result = run_asr("export", folder / "runs" / "speech", folder / "x.onnx", "--latency", 0, 3)
+    assert result.returncode == 2 and "encoder.look_ahead needs" in result.stderr

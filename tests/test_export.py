@@ -74,7 +74,7 @@ def save_run(
     model.scale.fill_(0.05)
     with torch.no_grad():
         for weights in model.parameters():
-            weights.mul_(2.0)
+            weights.mul_(1.5)
     folder.mkdir()
     save_checkpoint(folder / BEST, config, labels, model, Progress(), {"error": 0.25})
     return config, model

@@ -61,6 +61,26 @@ def plot_confusion(counts: np.ndarray, labels: tuple[str, ...], path: Path) -> N
     pyplot.close(figure)
 
 
+def plot_frontier(points: list[tuple[float | None, dict[str, Any]]], name: str, path: Path) -> None:
+    """A figure with its 95 % interval (shares, drawn in percent) against the look-ahead in ms.
+
+    points: look-ahead, None for the whole utterance, and the figures of an evaluation.
+    """
+    figure, axes, pyplot = _figure(7, 4)
+    values = np.array([100.0 * figures[name] for _, figures in points])
+    bounds = np.array([figures[f"{name}_interval"] for _, figures in points]).T * 100.0
+    places = np.arange(len(points))
+    spread = np.abs(bounds - values)
+    axes.errorbar(places, values, yerr=spread, color=COLOURS[0], marker="o", capsize=3)
+    axes.set_xticks(
+        places, ["whole\nutterance" if ahead is None else f"{ahead:.0f}" for ahead, _ in points]
+    )
+    axes.set(xlabel="look-ahead (ms)", ylabel=f"{name} (%)")
+    axes.grid(color=GUIDE, axis="y", linewidth=0.5)
+    _save(figure, path)
+    pyplot.close(figure)
+
+
 def _save(figure: "Figure", path: Path) -> None:
     part = path.with_suffix(".part")
     figure.savefig(part, dpi=120, format="png")
