@@ -443,6 +443,28 @@ def export(
 
 
 @app.command(rich_help_panel="Models")
+def frontier(
+    run: Annotated[Path, typer.Argument(help="The folder of a training run.")],
+    json_file: Annotated[
+        Path | None, typer.Option("--json", metavar="FILE", help="Write the figures here too.")
+    ] = None,
+    plot: Annotated[Path | None, typer.Option(metavar="FILE.png", help="Draw the figures.")] = None,
+) -> None:
+    """Measure what hearing further ahead is worth: one model at several latencies.
+
+    [bold]asr frontier[/] runs/my_words --plot frontier.png
+
+    Exports the run with look-aheads from none to the whole utterance and measures each on the
+    speakers that the training held out. Train with [bold]encoder.also[/] for weights that serve
+    them all. Needs the training packages: pip install "earshot\\[train]"
+    """
+    with _training_packages():
+        from export.frontier import frontier
+
+        frontier(run, json_file, plot)
+
+
+@app.command(rich_help_panel="Models")
 def evaluate(
     model: Annotated[str, typer.Argument(help="A bundled model, or the path of an .onnx file.")],
     data: Annotated[
