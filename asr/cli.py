@@ -582,6 +582,37 @@ def bench(
         benchmark(load(model), audio=audio, threads=threads, peers=peers, json_file=json_file)
 
 
+@app.command(rich_help_panel="Models")
+def soak(
+    model: Annotated[str, typer.Argument(help="A bundled model, or the path of an .onnx file.")],
+    hours: Annotated[float, typer.Option(min=0.001, help="Of sound, not of waiting.")] = 24.0,
+    data: Annotated[
+        list[Path] | None,
+        typer.Option(metavar="PATH", help="Recordings to hear, not tones; can be repeated."),
+    ] = None,
+    noise: Annotated[
+        list[Path] | None,
+        typer.Option(metavar="PATH", help="Noise for the pauses, not hiss; can be repeated."),
+    ] = None,
+    json_file: Annotated[
+        Path | None, typer.Option("--json", metavar="FILE", help="Write the figures here too.")
+    ] = None,
+) -> None:
+    """Let a model listen for a day of sound, as fast as it can, and see that it stays as it was.
+
+    [bold]asr soak[/] commands
+    [bold]asr soak[/] english --data recordings/ --noise rain/ --hours 100
+
+    The same sound runs through two streams, cut in two ways: their events must be the
+    same, scores and states finite, and memory flat. A probe that is repeated must be
+    heard at the end as it was at the beginning. If not, the exit code is 2.
+    """
+    from asr.model import load
+    from asr.soak import soak
+
+    soak(load(model), hours, data=data or (), noise=noise or (), json_file=json_file)
+
+
 @lm.callback()
 def _about_language_models() -> None:
     """Make and measure language models, which say what is likely to be said."""
