@@ -13,12 +13,12 @@ from typing import TYPE_CHECKING
 # onnxruntime reads this once, when it is imported; a program that listens must not phone home.
 os.environ["ORT_DISABLE_TELEMETRY"] = "1"
 
-from asr.decode import Detection, Event, Partial, Utterance, Word
+from asr.decode import Detection, Event, NearMiss, Partial, Utterance, Word
 
 if TYPE_CHECKING:
     from asr.model import Model
 
-__all__ = ["Detection", "Event", "Partial", "Utterance", "Word", "load"]
+__all__ = ["Detection", "Event", "NearMiss", "Partial", "Utterance", "Word", "load"]
 
 
 def load(model: "str | os.PathLike[str]") -> "Model":

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from asr.decode.options import DecodeOptions
+from asr.decode.spotting import SpotOptions
 from asr.formats import EventFormat, Format, detection_line, document
 from asr.workers import Hear
 from features.audio import AudioError, find_audio
@@ -39,10 +40,13 @@ def transcriber(model: str, options: DecodeOptions, format: Format) -> Hear:
     return lambda file: document(transcribe(recogniser, file, options=options), str(file), format)
 
 
-def spotter(model: str, format: EventFormat) -> Hear:
-    """Return a function that finds a file's keywords. Raises ModelError, CardError."""
+def spotter(model: str, options: SpotOptions | None, format: EventFormat) -> Hear:
+    """Return a function that finds a file's keywords. Raises ModelError, CardError, DecodeError."""
     from asr.model import load
-    from asr.transcribe import spot
+    from asr.transcribe import spot, spotting_stream
 
     spots = load(model)
-    return lambda file: "".join(detection_line(d, str(file), format) for d in spot(spots, file))
+    spotting_stream(spots, options)  # so that keywords are refused once, not for every file
+    return lambda file: "".join(
+        detection_line(event, str(file), format) for event in spot(spots, file, options=options)
+    )

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from asr.batch import Source
     from asr.decode import Event
     from asr.decode.options import DecodeOptions
+    from asr.decode.spotting import SpotOptions
     from asr.output import OutputFolder
     from asr.workers import Start
 
@@ -82,6 +83,23 @@ RawRate = Annotated[
     ),
 ]
 
+SpottingModel = Annotated[
+    str | None,
+    typer.Option(
+        "--model",
+        "-m",
+        help="A bundled model, or the path of an .onnx file. "
+        "[default: commands; for --keywords english]",
+        show_default=False,
+    ),
+]
+Keywords = Annotated[
+    str | None,
+    typer.Option(metavar="WORDS", help="Spot these instead: 'operator, wild fire=0.8'."),
+]
+NearMisses = Annotated[
+    bool, typer.Option("--near-misses", help="With --keywords: what nearly was one, and why not.")
+]
 
 DECODING = "How scores become words (models that transcribe)"
 Beam = Annotated[
@@ -235,7 +253,9 @@ def transcribe(
 @app.command(rich_help_panel="Hear")
 def spot(
     paths: Paths,
-    model: ModelOption = "commands",
+    model: SpottingModel = None,
+    keywords: Keywords = None,
+    near_misses: NearMisses = False,
     format: OutputFormat = EventFormat.txt,
     jobs: Jobs = None,
     raw_rate: RawRate = None,
@@ -246,24 +266,33 @@ def spot(
     [bold]asr spot[/] recordings/            every file in a folder, "path: find"
     [bold]asr spot[/] -f json clip.wav       file, time, label, score of each find
     [bold]sox[/] talk.m4a -t wav - | [bold]asr spot[/] -
+    [bold]asr spot[/] --keywords "operator, wild fire" clip.wav
+    [bold]asr spot[/] --keywords "operator=0.8" --near-misses clip.wav
 
     The time, in seconds, is how much had been heard when the keyword was certain.
+    --keywords can be any words: a model that transcribes finds them untrained. They
+    score 1 if nothing fits the sound better and are found from 0.7 on, or from what
+    follows their = sign, inside longer words too. JSON has their start and end.
     If a file cannot be used the others still come out, and the exit code is 2.
     """
     from asr.batch import find_sources, spotter
 
+    options = _spot_options(keywords, near_misses)
+    model = model or _spotting_model(options)
     if _from_pipe(paths, raw_rate):
-        _spot_pipe(model, format, raw_rate)
+        _spot_pipe(model, options, format, raw_rate)
         return
     sources = find_sources(paths)
     named = len(sources) > 1 and format is EventFormat.txt
-    start = functools.partial(spotter, model, format)
+    start = functools.partial(spotter, model, options, format)
     _hear_all(sources, start, jobs, _printer(named), ordered=True)
 
 
 @app.command(rich_help_panel="Hear")
 def listen(
-    model: ModelOption = "commands",
+    model: SpottingModel = None,
+    keywords: Keywords = None,
+    near_misses: NearMisses = False,
     device: Annotated[
         str | None,
         typer.Option("--device", "-d", help="Microphone: a number or name from 'asr devices'."),
@@ -282,6 +311,7 @@ def listen(
     [bold]asr listen[/]                      yes, no, stop, go and the other commands
     [bold]asr listen[/] -m english           write down what is said, as it is said
     [bold]asr listen[/] -m english --grammar lamp.gram
+    [bold]asr listen[/] --keywords "operator, wild fire" --near-misses
     [bold]asr listen[/] -d 3 -f json | ...   let a program act on it
 
     JSON has one object per line. Keywords: time, label, score.
@@ -293,7 +323,8 @@ def listen(
     from asr.model import load
     from asr.stream import live_stream
 
-    options = _decode_options(
+    spotting = _spot_options(keywords, near_misses)
+    decoding = _decode_options(
         beam=beam,
         lm=lm,
         alpha=lm_weight,
@@ -302,7 +333,7 @@ def listen(
         grammar=grammar,
         hotword=hotword,
     )
-    stream = live_stream(load(model), options)
+    stream = live_stream(load(model or _spotting_model(spotting)), _either(decoding, spotting))
     with Microphone(stream.card.sample_rate, device) as microphone:
         _note(f"listening to '{microphone.name}' with {stream.card.name}; Ctrl-C stops")
         try:
@@ -708,6 +739,35 @@ def _decode_options(
     return DecodeOptions(**{name: value for name, value in chosen.items() if value is not None})
 
 
+def _spot_options(keywords: str | None, near_misses: bool = False) -> "SpotOptions | None":
+    """Read typed keywords, and warn about those that will be mistaken; None if there are none."""
+    from asr.decode.spotting import SpotOptions, doubts, parse_keywords
+
+    if keywords is None:
+        if near_misses:
+            raise CommandError("--near-misses is about typed keywords; give them with --keywords")
+        return None
+    options = SpotOptions(keywords=parse_keywords(keywords), near_misses=near_misses)
+    for doubt in doubts(options.keywords):
+        _note(f"warning: {doubt}")
+    return options
+
+
+def _spotting_model(options: "SpotOptions | None") -> str:
+    return "english" if options else "commands"
+
+
+def _either(
+    decoding: "DecodeOptions", spotting: "SpotOptions | None"
+) -> "DecodeOptions | SpotOptions":
+    """Return the one that was chosen. Raises CommandError if both were."""
+    from asr.decode.options import DecodeOptions
+
+    if spotting and decoding != DecodeOptions():
+        raise CommandError("--keywords excludes language models, word lists and the like")
+    return spotting or decoding
+
+
 def _transcribe_pipe(
     model: str, options: "DecodeOptions", format: Format, raw_rate: int | None
 ) -> None:
@@ -721,13 +781,15 @@ def _transcribe_pipe(
         print(piece, end="", flush=True)
 
 
-def _spot_pipe(model: str, format: EventFormat, raw_rate: int | None) -> None:
+def _spot_pipe(
+    model: str, options: "SpotOptions | None", format: EventFormat, raw_rate: int | None
+) -> None:
     from asr.model import load
     from asr.transcribe import spot_blocks
 
     spotter = load(model)
     blocks = _standard_input(spotter.card.sample_rate, raw_rate)
-    for detection in spot_blocks(spotter, blocks, "standard input"):
+    for detection in spot_blocks(spotter, blocks, options, "standard input"):
         print(detection_line(detection, "-", format), end="", flush=True)
 
 
@@ -808,12 +870,12 @@ def _progress(files: int, silent: bool) -> Iterator[Callable[[], None]]:
 
 def _show_live(events: "list[Event]", format: EventFormat) -> None:
     """Print events as they come; on a terminal an utterance that goes on is rewritten in place."""
-    from asr.decode import Detection, Partial
+    from asr.decode import Detection, NearMiss, Partial
 
     for event in events:
         goes_on = isinstance(event, Partial)
         if format is EventFormat.json:
-            spots = isinstance(event, Detection)
+            spots = isinstance(event, Detection | NearMiss)
             fields = detection_fields(event) if spots else span_fields(event)
             line = json_line(fields if spots else fields | {"final": not goes_on})
             print(line, end="", flush=True)

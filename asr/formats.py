@@ -20,7 +20,7 @@ from enum import StrEnum
 from pathlib import PurePath
 from typing import TYPE_CHECKING, Any
 
-from asr.decode import Detection, Partial, Utterance, Word
+from asr.decode import Detection, NearMiss, Partial, Utterance, Word
 from asr.subtitles import srt, vtt
 
 if TYPE_CHECKING:
@@ -73,7 +73,7 @@ def pieces(segments: Iterable[Utterance], file: str, format: Format) -> Iterator
                 yield "".join(_ctm_line(word, file) for word in segment.words)
 
 
-def detection_line(detection: Detection, file: str, format: EventFormat) -> str:
+def detection_line(detection: Detection | NearMiss, file: str, format: EventFormat) -> str:
     """Return what a format writes about a keyword in a file."""
     if format is EventFormat.txt:
         return f"{detection}\n"
@@ -94,10 +94,13 @@ def span_fields(span: Partial | Utterance | Word) -> dict[str, Any]:
     return {"text": span.text, "start": _seconds(span.start), "end": _seconds(span.end)}
 
 
-def detection_fields(detection: Detection) -> dict[str, Any]:
-    """Return a keyword as a JSON object."""
+def detection_fields(detection: Detection | NearMiss) -> dict[str, Any]:
+    """Return a keyword as a JSON object; one that was missed has a `reason`."""
     score = round(detection.score, 4)
-    return {"time": _seconds(detection.time), "label": detection.label, "score": score}
+    fields = {"time": _seconds(detection.time), "label": detection.label, "score": score}
+    if detection.start is not None and detection.end is not None:
+        fields |= {"start": _seconds(detection.start), "end": _seconds(detection.end)}
+    return fields | ({"reason": detection.reason} if isinstance(detection, NearMiss) else {})
 
 
 def json_line(fields: dict[str, Any]) -> str:

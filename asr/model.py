@@ -10,11 +10,12 @@ import onnxruntime as ort
 from onnxruntime.capi import onnxruntime_pybind11_state as ort_errors  # pyright: ignore
 
 from asr.card import CardError, ModelCard
-from asr.decode import Detection
+from asr.decode import Detection, NearMiss
 from features.errors import EarshotError
 
 if TYPE_CHECKING:
     from asr.decode.options import DecodeOptions
+    from asr.decode.spotting import SpotOptions
     from asr.stream import Stream
     from asr.transcribe import Transcript
 
@@ -135,7 +136,7 @@ class Model:
         rows = [run.log_probs for run in runs]
         return np.concatenate([np.zeros((0, len(self.card.labels)), np.float32), *rows])
 
-    def stream(self, options: "DecodeOptions | None" = None) -> "Stream":
+    def stream(self, options: "DecodeOptions | SpotOptions | None" = None) -> "Stream":
         """Return a new stream that has heard nothing. `options` say how a ctc model is decoded."""
         from asr.stream import Stream
 
@@ -156,15 +157,19 @@ class Model:
         return transcribe(self, source, sample_rate, options)
 
     def spot(
-        self, source: str | os.PathLike[str] | np.ndarray, sample_rate: int | None = None
-    ) -> list[Detection]:
+        self,
+        source: str | os.PathLike[str] | np.ndarray,
+        sample_rate: int | None = None,
+        options: "SpotOptions | None" = None,
+    ) -> list[Detection | NearMiss]:
         """Find the keywords in a file, or in an array at `sample_rate` (the model's by default).
 
-        Raises ModelError if the model transcribes, AudioError if the audio cannot be used.
+        options: which, for a model that transcribes. Raises ModelError if there are none for such
+        a model or some for another, AudioError if the audio cannot be used.
         """
         from asr.transcribe import spot
 
-        return spot(self, source, sample_rate)
+        return spot(self, source, sample_rate, options)
 
 
 def session_options(threads: int = 1) -> ort.SessionOptions:

@@ -20,7 +20,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
-from asr.decode import Detection, Event, Partial, Utterance
+from asr.decode import Detection, Event, Utterance
 from asr.model import Model, State
 from asr.stream import Stream, live_stream
 from features.audio import find_audio, stream_audio
@@ -176,7 +176,7 @@ class Twins:
             end = start + int(self._rng.choice(sizes))
             events += stream.push(audio[start:end])
             start = end
-        return [event for event in events if not isinstance(event, Partial)]
+        return [event for event in events if isinstance(event, Detection | Utterance)]
 
 
 def _told(event: Detection | Utterance) -> tuple[object, ...]:

@@ -15,6 +15,7 @@ from asr.decode import Event
 from asr.decode.keywords import KeywordTrigger
 from asr.decode.options import DecodeOptions, decoder_for
 from asr.decode.seam import find_seam
+from asr.decode.spotting import KeywordSpotter, SpotOptions
 from asr.model import Model, ModelError
 from features.activity import quietest
 from features.audio import PEAK_LIMIT
@@ -226,26 +227,26 @@ class Stream:
             print(event)
 
     A model that classifies yields Detections; a ctc model yields Partials while an utterance goes
-    on and an Utterance when it ends. `options` say how a ctc model is decoded.
+    on and an Utterance when it ends, or, with SpotOptions, Detections of the keywords in them.
     """
 
-    def __init__(self, model: Model, options: DecodeOptions | None = None) -> None:
+    def __init__(self, model: Model, options: DecodeOptions | SpotOptions | None = None) -> None:
         self.card = model.card
         self._model = model
-        spots = model.card.task == "classify"
-        if spots and options not in (None, DecodeOptions()):
-            raise ModelError(
-                f"{model.path}: this model spots keywords; language models, word lists and the "
-                "like are for a model that transcribes"
-            )
-        self._trigger = KeywordTrigger(model.card) if spots else None
-        self._decoder = None if spots else decoder_for(model.card, options or DecodeOptions())
+        self._trigger = self._decoder = self._spotter = None
+        if model.card.task == "classify":
+            _check_without(model, options)
+            self._trigger = KeywordTrigger(model.card)
+        elif isinstance(options, SpotOptions):
+            self._spotter = KeywordSpotter(model.card, options)
+        else:
+            self._decoder = decoder_for(model.card, options or DecodeOptions())
         self.reset()
 
     def reset(self) -> None:
         """Forget everything; what follows is as if the stream were new."""
         self._scorer = scorer(self._model)
-        for decoder in (self._trigger, self._decoder):
+        for decoder in (self._trigger, self._decoder, self._spotter):
             if decoder is not None:
                 decoder.reset()
         self._finished = False
@@ -265,7 +266,8 @@ class Stream:
         self._check_open()
         self._finished = True
         events = self._decode(self._scorer.finish())
-        return events + (self._decoder.finish() if self._decoder else [])
+        ending = self._decoder or self._spotter
+        return [*events, *ending.finish()] if ending else events
 
     def _check_open(self) -> None:
         if self._finished:
@@ -278,13 +280,30 @@ class Stream:
             if self._trigger:
                 events += self._trigger.push(scores.end, posteriors)
                 self.posteriors = self._trigger.smoothed
-            elif self._decoder:
-                events += self._decoder.push(scores.log_probs)
+            else:
+                if self._spotter:
+                    events += self._spotter.push(scores.end, scores.log_probs)
+                elif self._decoder:
+                    events += self._decoder.push(scores.log_probs)
                 self.posteriors = posteriors
         return events
 
 
-def live_stream(model: Model, options: DecodeOptions | None = None) -> Stream:
+def _check_without(model: Model, options: DecodeOptions | SpotOptions | None) -> None:
+    """Raise ModelError if a model that classifies is to be told what to hear."""
+    if isinstance(options, SpotOptions):
+        raise ModelError(
+            f"{model.path}: this model spots the keywords that it was trained on and no others; "
+            "give a model that transcribes, such as english"
+        )
+    if options not in (None, DecodeOptions()):
+        raise ModelError(
+            f"{model.path}: this model spots keywords; language models, word lists and the "
+            "like are for a model that transcribes"
+        )
+
+
+def live_stream(model: Model, options: DecodeOptions | SpotOptions | None = None) -> Stream:
     """Return a stream for sound that does not end. Raises ModelError if the model needs an end."""
     if model.card.task == "ctc" and not model.card.streaming:
         raise ModelError(

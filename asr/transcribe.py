@@ -6,8 +6,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from asr.decode import Detection, Event, Utterance
+from asr.decode import Detection, Event, NearMiss, Utterance
 from asr.decode.options import DecodeOptions
+from asr.decode.spotting import SpotOptions
 from asr.model import Model, ModelError
 from asr.stream import Stream, StreamError
 from features.audio import AudioError, read_audio, stream_audio
@@ -48,13 +49,20 @@ def transcribe(
     return Transcript(text, segments, samples / model.card.sample_rate)
 
 
-def spot(model: Model, source: Source, sample_rate: int | None = None) -> list[Detection]:
+def spot(
+    model: Model,
+    source: Source,
+    sample_rate: int | None = None,
+    options: SpotOptions | None = None,
+) -> list[Detection | NearMiss]:
     """Find the keywords in a file, or in an array at `sample_rate` (the model's by default).
 
-    Raises ModelError if the model transcribes, AudioError if the audio cannot be used.
+    options: which, for a model that transcribes. Raises ModelError if there are none for such a
+    model or some for another, DecodeError if it cannot say them, AudioError if the audio cannot be
+    used.
     """
     blocks = _blocks(source, sample_rate, model.card.sample_rate)
-    return list(spot_blocks(model, blocks, _name(source)))
+    return list(spot_blocks(model, blocks, options, _name(source)))
 
 
 def transcribe_blocks(
@@ -78,20 +86,28 @@ def transcribe_blocks(
 
 
 def spot_blocks(
-    model: Model, blocks: Iterable[np.ndarray], name: str = "audio"
-) -> Iterator[Detection]:
+    model: Model,
+    blocks: Iterable[np.ndarray],
+    options: SpotOptions | None = None,
+    name: str = "audio",
+) -> Iterator[Detection | NearMiss]:
     """Find keywords in blocks of float32 (n,) at the model's rate; yield them as they are heard.
 
     Raises as `spot` does; `name` is what the blocks are called in errors.
     """
-    if model.card.task != "classify":
-        raise ModelError(
-            f"{model.path}: this model transcribes and does not spot keywords; "
-            "use 'asr transcribe', or another model"
-        )
-    for event in _hear(model.stream(), blocks, name):
-        if isinstance(event, Detection):
+    for event in _hear(spotting_stream(model, options), blocks, name):
+        if isinstance(event, Detection | NearMiss):
             yield event
+
+
+def spotting_stream(model: Model, options: SpotOptions | None) -> Stream:
+    """Return a stream that spots keywords. Raises ModelError, DecodeError."""
+    if model.card.task != "classify" and options is None:
+        raise ModelError(
+            f"{model.path}: this model transcribes and knows no keywords of its own; "
+            "type some with --keywords, or use 'asr transcribe', or another model"
+        )
+    return model.stream(options)
 
 
 def _hear(stream: Stream, blocks: Iterable[np.ndarray], name: str) -> Iterator[Event]:

@@ -11,14 +11,34 @@ class DecodeError(EarshotError, ValueError):
 
 @dataclass(frozen=True)
 class Detection:
-    """A keyword. `time` is how much had been heard when it fired, `score` its probability."""
+    """A keyword. `time` is how much had been heard when it fired, `score` its probability.
+
+    start, end: where a typed keyword lies; None if the model was trained to spot the keyword.
+    """
 
     time: float
     label: str
     score: float
+    start: float | None = None
+    end: float | None = None
 
     def __str__(self) -> str:
         return f"{self.time:7.2f} s  {self.score:4.0%}  {self.label}"
+
+
+@dataclass(frozen=True)
+class NearMiss:
+    """A typed keyword that might have been said; `reason` says why it is no Detection."""
+
+    time: float
+    label: str
+    score: float
+    start: float
+    end: float
+    reason: str
+
+    def __str__(self) -> str:
+        return f"{self.time:7.2f} s  {self.score:4.0%}  ({self.label}: {self.reason})"
 
 
 @dataclass(frozen=True)
@@ -87,4 +107,4 @@ class Utterance:
         return f"{self.start:7.2f} s  {self.text}"
 
 
-Event = Detection | Partial | Utterance
+Event = Detection | NearMiss | Partial | Utterance
