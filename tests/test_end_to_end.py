@@ -1,12 +1,14 @@
 """The road that a newcomer goes: recordings, training, a model file, and words heard by it."""
 
 import json
+import shutil
 from pathlib import Path
 
 import jiwer
 import numpy as np
 import onnx
 import pytest
+import soundfile as sf
 
 import asr
 import export.export
@@ -53,7 +55,7 @@ def speech(folder: Path) -> Path:
     larger = ("hidden=48", "stem_channels=48", "block=6", "look_ahead=6")
     encoder = [f"model.encoder.{setting}" for setting in larger]
     also = "model.encoder.also=[[6, 0], [0, 0]]"
-    run("train", write_speech_recipe(folder), "optimisation.epochs=36", also, *encoder)
+    run("train", write_speech_recipe(folder), "optimisation.epochs=50", also, *encoder)
     run("export", folder / "runs" / "speech", folder / "speech.onnx")
     return folder / "speech.onnx"
 
@@ -65,6 +67,7 @@ def test_words_of_strangers_are_recognised(keywords: Path, folder: Path) -> None
     assert found["n"] == len(STRANGERS) * len(WORDS) * 2
     assert found["accuracy"] > 0.9
     assert 0.0 < found["real_time_factor"] < 1.0
+    assert found["hit_rate"] > 0.8
     assert {"wer", "cer"} <= found.keys()
 
 
@@ -87,6 +90,19 @@ def test_one_clip_gives_one_word(keywords: Path, folder: Path) -> None:
 
 def test_noise_is_no_word(keywords: Path, folder: Path) -> None:
     assert run("spot", folder / "noise", "-m", keywords) == ""
+
+
+def test_what_fires_without_reason_is_counted(keywords: Path, folder: Path) -> None:
+    """In a folder that says it holds no words, all that `asr spot` reports is one too many."""
+    liar = folder / "liar" / "_silence_"
+    shutil.copytree(folder / "strangers" / "yes", liar)
+    figures = folder / "liar.json"
+    run("evaluate", keywords, liar.parent, "--json", figures)
+    found = json.loads(figures.read_text())
+    assert found["false_accepts"] == len(run("spot", liar, "-m", keywords).splitlines()) > 8
+    hours = found["n"] * sf.info(next(liar.iterdir())).duration / 3600.0
+    assert found["background_hours"] == pytest.approx(hours, rel=0.01)
+    assert found["hit_rate"] is None
 
 
 def test_the_held_out_speakers_of_a_recipe_are_evaluated_as_in_training(
@@ -125,7 +141,7 @@ def test_int8_weights_hear_the_same_however_the_audio_is_cut(speech: Path, folde
     exact, quantised = asr.load(speech), asr.load(small)
     assert (exact.card.precision, quantised.card.precision) == ("fp32", "int8")
     assert quantised.card.weights_sha256 != exact.card.weights_sha256
-    assert small.stat().st_size < 0.6 * speech.stat().st_size
+    assert small.stat().st_size < 0.7 * speech.stat().st_size
     found = quantised.card.metrics
     assert found["cer_int8"] <= found["cer_fp32"] + 0.01
     assert found["int8_n"] == len(STRANGERS) * len(TEXTS)

@@ -42,13 +42,17 @@ class Trial:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a model made of one trial; seconds of sound and seconds of computing."""
+    """What a model made of one trial; seconds of sound and seconds of computing.
+
+    fired: the keywords that a device would have reported, of a model that classifies.
+    """
 
     group: str
     said: str
     heard: str
     duration: float
     seconds: float
+    fired: tuple[str, ...] = ()
 
 
 def evaluate(
@@ -171,7 +175,9 @@ def run_trials(
             heard = decide(model, waveform)
         seconds = time.perf_counter() - started
         duration = len(waveform) / model.card.sample_rate
-        yield Outcome(trial.group, trial.said, heard, duration, seconds)
+        spots = model.card.task == "classify"
+        fired = tuple(d.label for d in model.spot(waveform)) if spots else ()
+        yield Outcome(trial.group, trial.said, heard, duration, seconds, fired)
 
 
 def decide(model: Model, waveform: np.ndarray) -> str:
@@ -201,6 +207,7 @@ def summarise(model: Model, outcomes: Sequence[Outcome]) -> dict[str, Any]:
     }
     if model.card.task == "classify":
         figures |= _classification(model.card.labels, outcomes)
+        figures |= _detection(model, outcomes)
     else:
         figures |= _outcome_error_rates(outcomes)
     for group in sorted({outcome.group for outcome in outcomes}):
@@ -229,6 +236,22 @@ def _classification(labels: tuple[str, ...], outcomes: Sequence[Outcome]) -> dic
         "recall": {name: float(recall) for name, recall in recalls.items()},
         "labels": list(labels),
         "confusion": counts.tolist(),
+    }
+
+
+def _detection(model: Model, outcomes: Sequence[Outcome]) -> dict[str, Any]:
+    """How the trigger does: the share of keywords that fired, and what fired without reason."""
+    background = model.card.background
+    wanted = [o for o in outcomes if o.said not in background]
+    other = [o for o in outcomes if o.said in background]
+    hours = sum(o.duration for o in other) / 3600.0
+    false = sum(len(o.fired) for o in other)
+    hits = sum(o.said in o.fired for o in wanted)
+    return {
+        "hit_rate": hits / len(wanted) if wanted else None,
+        "false_accepts": false,
+        "background_hours": hours,
+        "false_accepts_per_hour": false / hours if hours else None,
     }
 
 
@@ -278,6 +301,13 @@ def _print(model: Model, figures: dict[str, Any]) -> None:
     if model.card.task == "classify":
         console.print(_confusion_table(figures))
         console.print(f"mean over the labels: {100 * figures['macro_accuracy']:.2f} %")
+        if figures["hit_rate"] is not None:
+            console.print(f"keywords that fire: {100 * figures['hit_rate']:.2f} %")
+        if figures["background_hours"]:
+            console.print(
+                f"false accepts: {figures['false_accepts']} in {figures['background_hours']:.2f} "
+                f"hours of other sound, {figures['false_accepts_per_hour']:.1f} an hour"
+            )
     console.print(f"real-time factor: {figures['real_time_factor']:.4f} (one thread)")
 
 
