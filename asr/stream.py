@@ -21,7 +21,7 @@ from features.activity import quietest
 from features.audio import PEAK_LIMIT
 from features.errors import EarshotError
 
-STEP_SECONDS = 8.0  # the most that a streaming model is given at once: speed against memory
+STEP_SECONDS = 4.0  # the most that a streaming model is given at once; more is no faster
 WHOLE_SECONDS = 60.0  # the longest audio that a whole-utterance ctc model is given at once
 OVERLAP_SECONDS = 1.0  # how far its runs reach over a cut
 SHORTEST_SECONDS = 0.1  # shorter audio is zero-padded to this before it is scored

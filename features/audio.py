@@ -127,7 +127,7 @@ def read_audio(
 
 
 def stream_audio(
-    path: str | os.PathLike[str], sample_rate: int, *, block_seconds: float = 1.0
+    path: str | os.PathLike[str], sample_rate: int, *, block_seconds: float = 4.0
 ) -> Iterator[np.ndarray]:
     """Yield a file as float32 (n,) blocks at `sample_rate` Hz, in constant memory.
 
