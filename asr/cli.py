@@ -505,8 +505,10 @@ def evaluate(
         Path | None, typer.Option("--json", metavar="FILE", help="Write the figures here too.")
     ] = None,
     plot: Annotated[
-        Path | None, typer.Option(metavar="FILE.png", help="Draw the confusion matrix (keywords).")
+        Path | None,
+        typer.Option(metavar="FILE.png", help="Draw the confusion matrix, or the DET curve."),
     ] = None,
+    keywords: Keywords = None,
     beam: Beam = None,
     lm: Lm = None,
     lm_weight: LmWeight = None,
@@ -522,10 +524,13 @@ def evaluate(
     [bold]asr evaluate[/] my_words.onnx my_words.toml    the speakers that the training held out
 
     [bold]asr evaluate[/] english test.jsonl --lm lm.arpa --lm-weight 0.4 --word-bonus 2
+    [bold]asr evaluate[/] english calls.jsonl --keywords "operator, wild fire" --plot det.png
 
+    Of --keywords it counts misses, false alarms and the delay. A manifest can say in
+    keyword_start and keyword_end when the keyword of its text is said, in seconds.
     Intervals are 95 % confidence. Needs the training packages: pip install "earshot\\[train]"
     """
-    options = _decode_options(
+    decoding = _decode_options(
         beam=beam,
         lm=lm,
         alpha=lm_weight,
@@ -534,11 +539,17 @@ def evaluate(
         grammar=grammar,
         hotword=hotword,
     )
+    options = _either(decoding, _spot_options(keywords))
     with _training_packages():
+        from asr.decode.spotting import SpotOptions
         from asr.model import load
         from asr.training.evaluate import evaluate
+        from asr.training.evaluate_keywords import evaluate_keywords
 
-        evaluate(load(model), data, json_file, plot, options)
+        if isinstance(options, SpotOptions):
+            evaluate_keywords(load(model), data, options, json_file, plot)
+        else:
+            evaluate(load(model), data, json_file, plot, options)
 
 
 @app.command(rich_help_panel="Models")

@@ -23,7 +23,7 @@ REFRACTORY_SECONDS = 0.5
 # A score is a peak if it is the best for so long before and after. A peak waits for as long again,
 # so that a keyword that fits the same sound better can still come forward.
 CONFIRM_SECONDS = 0.12
-LINGER = 0.05  # what each frame between two labels costs, lest letters far apart make a word
+LINGER = 1.5  # what a second between two labels costs, lest letters far apart make a word
 LEAST_SCORE = 0.01  # no peak is lower
 NEAR = 0.5  # a near miss has at least this share of its threshold
 SHORT_LETTERS = 4
@@ -50,9 +50,9 @@ class SpotOptions:
     near_misses: bool = False
 
     def __post_init__(self) -> None:
-        if not self.keywords or not all(_sounds(keyword.text) for keyword in self.keywords):
+        if not self.keywords or not all(sounds_of(keyword.text) for keyword in self.keywords):
             raise DecodeError("a keyword is missing; give them as in 'operator, wild fire=0.8'")
-        sounds = [_sounds(keyword.text) for keyword in self.keywords]
+        sounds = [sounds_of(keyword.text) for keyword in self.keywords]
         for place, (text, threshold) in enumerate(self.keywords):
             if sounds[place] in sounds[:place]:
                 raise DecodeError(f"keyword '{text}' is there twice; leave one out")
@@ -90,19 +90,20 @@ def doubts(keywords: Sequence[Keyword]) -> list[str]:
         f"keyword '{text}' has fewer than {SHORT_LETTERS} letters and will be heard in other "
         f"words; take a longer one, or a higher threshold: '{text}=0.9'"
         for text in texts
-        if len(_sounds(text)) < SHORT_LETTERS
+        if len(sounds_of(text)) < SHORT_LETTERS
     ]
     for first, second in itertools.combinations(sorted(texts, key=len), 2):
-        if _sounds(first) in _sounds(second):
+        if sounds_of(first) in sounds_of(second):
             found.append(f"keyword '{first}' is part of '{second}', which it will be heard for")
-        elif _edits(_sounds(first), _sounds(second)) <= ALIKE * len(_sounds(second)):
+        elif _edits(sounds_of(first), sounds_of(second)) <= ALIKE * len(sounds_of(second)):
             found.append(
                 f"keywords '{first}' and '{second}' sound alike; take words that differ more"
             )
     return found
 
 
-def _sounds(text: str) -> str:
+def sounds_of(text: str) -> str:
+    """A text without what makes no sound: the same for keywords that cannot be told apart."""
     return "".join(text.split())
 
 
@@ -124,18 +125,14 @@ class Peak(NamedTuple):
     start: int
     end: int
 
-    def beats(self, other: "Peak") -> bool:
-        """Whether it is the better explanation of the same sound; the longer one if both are."""
-        return (self.score, self.end - self.start) > (other.score, other.end - other.start)
-
 
 class PeakFinder:
     """Follows the best path through each keyword that ends now, and finds where it fits best.
 
     The score in frame t is exp(S / L) for a keyword of L labels. S is the largest sum, over the
     frames of a path that reads the keyword, starts anywhere and ends with its last label in t, of
-    log p(label of the path) - max log p; a frame between two labels costs LINGER besides. A
-    separator makes no sound: it is as good as a blank, and "wild fire" the same as "wildfire".
+    log p(label of the path) - max log p; time between two labels costs LINGER besides. A separator
+    makes no sound: it is as good as a blank, and "wild fire" the same as "wildfire".
     """
 
     def __init__(self, alphabet: Alphabet, spellings: Sequence[Sequence[int]]) -> None:
@@ -170,7 +167,7 @@ class PeakFinder:
         blank, separator = self._alphabet.blank, self._alphabet.separator
         if separator is not None:
             costs[:, blank] = np.maximum(costs[:, blank], costs[:, separator])
-        costs[:, blank] -= LINGER
+        costs[:, blank] -= LINGER * self._alphabet.frame_seconds
         return [peak for row in costs for peak in self._advance(row)]
 
     def finish(self) -> list[Peak]:
@@ -224,7 +221,8 @@ class Arbiter:
     """Makes at most one detection of peaks that overlap in time, and none soon after another.
 
     A peak is judged 2 * `confirm` frames after it, by what is known then, however the frames came
-    in. Of those that reach their thresholds the best wins, unless another was reported already.
+    in. Of those that reach their thresholds the one with most evidence wins, unless another was
+    reported already.
     """
 
     def __init__(self, keywords: Sequence[Keyword], refractory: int, confirm: int) -> None:
@@ -257,14 +255,14 @@ class Arbiter:
         """What the sound of a peak was reported as, or will be with better reason."""
         if self._fired and self._fired.end > peak.start:
             return self._fired
-        for other in self._waiting:
-            competes = other.start < peak.end and other.end <= peak.end + self._confirm
-            if competes and self._reaches(other) and other.beats(peak):
+        latest, least = peak.end + self._confirm, max(0.0, self._evidence(peak))
+        for other in itertools.takewhile(lambda waiting: waiting.end <= latest, self._waiting):
+            if other.start < peak.end and self._evidence(other) > least:
                 return other
         return None
 
     def _objection(self, peak: Peak, rival: Peak | None) -> str:
-        if not self._reaches(peak):
+        if self._evidence(peak) < 0.0:
             return f"below the threshold of {self._keywords[peak.keyword].threshold:.0%}"
         if rival:
             return f"lost against '{self._keywords[rival.keyword].text}'"
@@ -272,8 +270,11 @@ class Arbiter:
             return f"in the refractory period of '{self._keywords[self._fired.keyword].text}'"
         return ""
 
-    def _reaches(self, peak: Peak) -> bool:
-        return peak.score >= self._keywords[peak.keyword].threshold
+    def _evidence(self, peak: Peak) -> float:
+        """How far a peak is above its threshold, weighted by how much sound it explains: of "fire"
+        and "wild fire" the longer wins if both are there."""
+        excess = math.log(peak.score / self._keywords[peak.keyword].threshold)
+        return excess * (peak.end - peak.start)
 
 
 class KeywordSpotter:

@@ -45,13 +45,17 @@ class DataError(EarshotError, ValueError):
 
 @dataclass(frozen=True, kw_only=True)
 class Recording:
-    """One file with its text (or its label), before any audio is read."""
+    """One file with its text (or its label), before any audio is read.
+
+    marked: from when to when, in seconds, a keyword is said in it, if a manifest knows.
+    """
 
     path: Path
     text: str
     speaker: str
     source: int
     validation: bool
+    marked: tuple[float, float] | None = None
 
 
 def is_validation_speaker(speaker: str, percent: float) -> bool:
@@ -118,7 +122,16 @@ def _recording(index: int, source: SourceConfig, path: Path, text: str, fields: 
         speaker=speaker,
         source=index,
         validation=held_out,
+        marked=_marked(path, fields),
     )
+
+
+def _marked(path: Path, fields: dict) -> tuple[float, float] | None:
+    """`keyword_start` and `keyword_end` of a manifest entry; an end of 0 stands for none."""
+    start, end = fields.get("keyword_start", 0.0), fields.get("keyword_end", 0.0)
+    if not all(isinstance(time, int | float) for time in (start, end)) or not 0 <= start <= end:
+        raise DataError(f"{path}: its manifest entry has no times in keyword_start, keyword_end")
+    return (start, end) if end else None
 
 
 def _speaker(source: SourceConfig, path: Path, fields: dict) -> str:

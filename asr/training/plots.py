@@ -81,6 +81,25 @@ def plot_frontier(points: list[tuple[float | None, dict[str, Any]]], name: str, 
     pyplot.close(figure)
 
 
+def plot_det(curve: list[dict[str, float]], chosen: list[dict[str, float]], path: Path) -> None:
+    """Detection error tradeoff (Martin et al., 1997): missed keywords against false alarms.
+
+    curve, chosen: points with `false_alarms_per_hour` and `miss_rate` (a share, drawn in percent).
+    """
+    figure, axes, pyplot = _figure(6, 4.5)
+    for points, style in ((curve, "-"), (chosen, "o")):
+        alarms = [point["false_alarms_per_hour"] for point in points]
+        misses = [100.0 * point["miss_rate"] for point in points]
+        axes.plot(alarms, misses, style, color=COLOURS[0])
+    axes.set_xscale("symlog", linthresh=0.5)
+    axes.set_xlim(left=0.0)
+    axes.set_ylim(bottom=0.0)
+    axes.set(xlabel="false alarms per hour", ylabel="missed (%)")
+    axes.grid(color=GUIDE, linewidth=0.5)
+    _save(figure, path)
+    pyplot.close(figure)
+
+
 def _save(figure: "Figure", path: Path) -> None:
     part = path.with_suffix(".part")
     figure.savefig(part, dpi=120, format="png")
