@@ -2,6 +2,7 @@
 
 import json
 import logging
+import math
 import os
 from collections import Counter
 from collections.abc import Iterable, Sequence
@@ -54,7 +55,7 @@ def settings_for(tmp_path: Path, sources: list[dict], head: dict, **data: object
     tree = {
         "name": "test",
         "model": {"head": head},
-        "data": {"sources": sources, "cache": str(tmp_path / "cache")} | data,
+        "data": {"sources": sources, "cache": str(tmp_path / "cache"), "epoch_seconds": 0.0} | data,
         "optimisation": {"batch_seconds": 8.0},
     }
     return parse_config(tree, "test")
@@ -395,6 +396,21 @@ def test_a_recording_longer_than_a_batch_gets_one_for_itself(folder: Path, tmp_p
     config = parse_config(tree, "x")
     corpus = load_corpus(config)
     assert [len(batch) for batch in plan_epoch(config, corpus, 0)] == [1] * len(corpus.train)
+
+
+def test_a_small_set_is_drawn_until_an_epoch_is_long_enough(
+    task: tuple[Config, Corpus],
+) -> None:
+    config, corpus = task
+    once = sum(item.samples for batch in plan_epoch(config, corpus, 0) for item in batch)
+    for repeats in (0.5, 2.5):
+        wanted = repeats * once / SAMPLE_RATE
+        longer = replace(config, data=replace(config.data, epoch_seconds=wanted))
+        items = [item for batch in plan_epoch(longer, corpus, 0) for item in batch]
+        assert sum(item.samples for item in items) == pytest.approx(
+            once * math.ceil(repeats), rel=0.05
+        )
+        assert len({item.seed for item in items}) == len(items)
 
 
 def test_weights_repeat_recordings(folder: Path, tmp_path: Path) -> None:

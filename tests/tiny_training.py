@@ -42,6 +42,7 @@ WORDS = """
 name = "words"
 out = "{folder}/runs"
 data.cache = "{folder}/cache"
+data.epoch_seconds = 0
 data.unknown = 0
 
 [model.head]
@@ -61,6 +62,7 @@ SPEECH = """
 name = "speech"
 out = "{folder}/runs"
 data.cache = "{folder}/cache"
+data.epoch_seconds = 0
 
 [model.head]
 kind = "ctc"

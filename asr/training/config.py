@@ -71,6 +71,8 @@ class DataConfig:
     unknown, silence: share of an epoch's examples with these labels (classifier).
     join: share of the examples heard among others without a break, as words are in a stream:
         short texts one after the other (ctc), or other sound before and after (classifier).
+    epoch_seconds: an epoch has at least so much audio; a smaller set is drawn several times, with
+        other augmentation each time.
     max_seconds: longer recordings are left out of CTC training, and cut for classifiers.
     warm_epochs, warm_seconds: CTC training starts with so many epochs of recordings that are not
         augmented and, where there are enough, no longer than this: plain words get aligned within
@@ -83,6 +85,7 @@ class DataConfig:
     unknown: float = 0.15
     silence: float = 0.06
     join: float = 0.0
+    epoch_seconds: float = 6400.0
     max_seconds: float = 16.0
     warm_epochs: int = 3
     warm_seconds: float = 1.5
@@ -124,7 +127,7 @@ class OptimisationConfig:
     precision: Literal["bf16", "fp32"] = "bf16"
     label_smoothing: float = 0.0
     workers: int = 2
-    evaluate_every: int = 500
+    evaluate_every: int = 250
     start: str = ""
     seed: int = 0
 

@@ -7,6 +7,7 @@ over several processes, sees the same batches.
 import hashlib
 import json
 import logging
+import math
 import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -21,6 +22,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from asr.training.config import Config, ConfigError, SourceConfig, expand
 from asr.training.pcm_cache import PcmCache
+from asr.workers import cores
 from features.audio import AudioError, find_audio, read_audio
 from features.augment import Augmenter
 from features.errors import EarshotError
@@ -389,6 +391,10 @@ def plan_epoch(config: Config, corpus: Corpus, epoch: int) -> list[list[Item]]:
     items = draw(config, corpus, rng)
     if not items:
         raise DataError("no recording was drawn for an epoch; raise the weight of a source")
+    wanted = config.data.epoch_seconds * _rate(config)
+    repeats = math.ceil(wanted / sum(item.samples for item in items))
+    for _ in range(repeats - 1):
+        items += draw(config, corpus, rng)
     if config.warm(epoch):
         items = _short(config, items) or items
     elif _classifies(config):
@@ -600,7 +606,8 @@ def _lively_crop(waveform: np.ndarray, samples: int, rng: np.random.Generator) -
 
 
 def loader(batches: Batches, workers: int, first: int = 0) -> Iterator[Batch]:
-    """Iterate over the batches from number `first`, prepared by `workers` processes."""
+    """Iterate over the batches from number `first`, prepared by up to `workers` processes."""
+    workers = min(workers, cores())
     yield from DataLoader(
         batches,
         batch_size=None,

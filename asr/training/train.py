@@ -5,9 +5,10 @@ import logging
 import math
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemaini
 from rich.progress import Progress as Bar
 from torch import Tensor, distributed, nn
 from torch.nn import functional
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+from torch.optim.swa_utils import AveragedModel
 
 from asr.training.checkpoint import (
     BEST,
@@ -122,7 +123,7 @@ def _start(config: Config, device: torch.device, rank: int, world: int) -> Run:
     optimiser = torch.optim.AdamW(
         model.parameters(), lr=options.learning_rate, weight_decay=options.weight_decay
     )
-    averaged = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(options.ema))
+    averaged = AveragedModel(model, multi_avg_fn=partial(_average, options.ema))
     run = Run(config, corpus, model, averaged, optimiser, Progress(), [], device, rank, world)
     if rank == 0:
         parameters = sum(p.numel() for p in model.parameters())
@@ -150,6 +151,17 @@ def _take_weights(model: AcousticModel, start: Path) -> None:
         )
     model.load_state_dict(own | fitting)
     print(f"starting with {len(fitting)} of {len(own)} tensors from {start}")
+
+
+@torch.no_grad()
+def _average(
+    ema: float, averaged: Sequence[Tensor], current: Sequence[Tensor], count: Tensor | int
+) -> None:
+    """Exponential moving average whose memory grows with the steps behind it, until `ema` holds:
+    the weights that a short training starts from must not weigh in to its end."""
+    decay = min(ema, (1.0 + int(count)) / (10.0 + int(count)))
+    for mean, weights in zip(averaged, current, strict=True):
+        mean.lerp_(weights, 1.0 - decay)
 
 
 @torch.no_grad()
