@@ -21,11 +21,11 @@ TRACED_SECONDS = 10.0
 
 CONVOLUTIONS = {"Conv", "ConvInteger"}
 PRODUCTS = {"MatMul", "MatMulInteger", "Gemm"}
-RECURRENCES = {"LSTM", "DynamicQuantizeLSTM"}
+RECURRENCES = {"RNN", "GRU", "LSTM", "DynamicQuantizeLSTM"}
 
 
 def macs_per_second(model: Model, samples: int) -> int:
-    """Return the multiplications of matrix products, convolutions and LSTMs per second of audio.
+    """Return the multiplications of matrix products, convolutions and recurrences for each second.
 
     Counted over one step: a block of a streaming model, with the frames that its backward
     directions see again, a window of a model that slides one, or all of `samples`.

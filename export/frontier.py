@@ -68,7 +68,7 @@ def frontier(run: Path, json_file: Path | None = None, plot: Path | None = None)
 def latencies(model: AcousticModel) -> list[Latency]:
     """The latencies to compare, each once; a run that cannot look ahead has only its own."""
     encoder = model.config.encoder
-    if encoder.kind == "lstm":
+    if not encoder.parts.bidirectional:
         return [encoder.latency]
     frame = _milliseconds(model, 1)
     home = encoder.block or math.ceil(max(LOOK_AHEADS) / frame)

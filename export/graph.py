@@ -6,7 +6,7 @@ How torch's exporter is called, and what is mended afterwards, is known here and
 import copy
 import logging
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -17,7 +17,7 @@ from onnx import helper, numpy_helper
 from onnxscript import opset18
 from torch import Tensor, nn
 
-from asr.training.encoders import LayerState
+from asr.training.cells.cell import Cell, State
 from asr.training.model import AcousticModel
 from features.mfcc import MfccConfig
 
@@ -25,70 +25,61 @@ EXAMPLE_SECONDS = 1.0
 EXAMPLE_BLOCKS = 3
 
 
-@torch.library.custom_op("earshot::lstm", mutates_args=())
-def _lstm(
-    frames: Tensor, hidden: Tensor, cell: Tensor, w: Tensor, r: Tensor, b: Tensor
-) -> tuple[Tensor, Tensor, Tensor]:
-    """The LSTM operator of ONNX with [batch, frames, inputs] in and [batch, frames, hidden] out.
+@torch.library.custom_op("earshot::cell", mutates_args=())
+def _cell(frames: Tensor, states: list[Tensor], weights: list[Tensor]) -> list[Tensor]:
+    """`Cell.run` as one node: its outputs and next states.
 
-    Captured as one node whatever its shapes: torch would fix the time axis of its own LSTM.
+    Captured whole, whatever its shapes: torch would fix the time axis of its own recurrences, and
+    unroll others.
     """
     raise NotImplementedError("exists only to be exported")
 
 
-@_lstm.register_fake
-def _(frames: Tensor, hidden: Tensor, cell: Tensor, w: Tensor, r: Tensor, b: Tensor) -> Any:
-    output = frames.new_empty(*frames.shape[:2], hidden.shape[-1])
-    return output, torch.empty_like(hidden), torch.empty_like(cell)
+@_cell.register_fake
+def _(frames: Tensor, states: list[Tensor], weights: list[Tensor]) -> list[Tensor]:
+    output = frames.new_empty(*frames.shape[:2], states[0].shape[1])
+    return [output, *map(torch.empty_like, states)]
 
 
-def _write_lstm(frames: Any, hidden: Any, cell: Any, w: Any, r: Any, b: Any) -> Any:
-    op: Any = opset18  # its stubs know neither keyword outputs nor several of them
-    frames = op.Transpose(frames, perm=[1, 0, 2])
-    size = r.shape[-1]
-    output, hidden, cell = op.LSTM(frames, w, r, b, None, hidden, cell, hidden_size=size)
-    return (
-        op.Transpose(op.Squeeze(output, op.Constant(value_ints=[1])), perm=[1, 0, 2]),
-        hidden,
-        cell,
-    )
+def _writer(cell: type[Cell]) -> Callable[..., Any]:
+    """The translation of `_cell` to ONNX for one kind of cell."""
+
+    def write(frames: Any, states: Any, weights: Any) -> Any:
+        op: Any = opset18  # its stubs know neither keyword outputs nor several of them
+        first, second = op.Constant(value_ints=[0]), op.Constant(value_ints=[1])
+        frames = op.Transpose(frames, perm=[1, 0, 2])
+        states = [op.Unsqueeze(state, first) for state in states]
+        output, *states = cell.write(op, frames, states, weights)
+        output = op.Transpose(op.Squeeze(output, second), perm=[1, 0, 2])
+        return [output, *(op.Squeeze(state, first) for state in states)]
+
+    return write
 
 
-class ExportedLstm(nn.Module):
-    """Stands in for a one-layer, one-directional torch.nn.LSTM while a model is captured."""
+class ExportedCell(nn.Module):
+    """Stands in for a `Cell` while a model is captured."""
 
-    def __init__(self, lstm: nn.LSTM) -> None:
+    def __init__(self, cell: Cell) -> None:
         super().__init__()
-        self.hidden_size = lstm.hidden_size
-        weights = [getattr(lstm, name).detach() for name in ("weight_ih_l0", "weight_hh_l0")]
-        biases = [getattr(lstm, name).detach() for name in ("bias_ih_l0", "bias_hh_l0")]
-        self.w, self.r = (nn.Parameter(_onnx_gates(weight)[None]) for weight in weights)
-        self.b = nn.Parameter(torch.cat([_onnx_gates(bias) for bias in biases])[None])
+        self.states = cell.states
+        self.zero_state = cell.zero_state
+        self.weights = nn.ParameterList(weights.detach() for weights in cell.onnx_weights())
 
-    def forward(
-        self, frames: Tensor, state: tuple[Tensor, Tensor] | None = None
-    ) -> tuple[Tensor, tuple[Tensor, Tensor]]:
-        """As torch.nn.LSTM with batch_first=True."""
-        if state is None:
-            zeros = frames.new_zeros(1, frames.shape[0], self.hidden_size)
-            state = (zeros, zeros)
-        output, hidden, cell = _lstm(frames, *state, self.w, self.r, self.b)
-        return output, (hidden, cell)
-
-
-def _onnx_gates(weights: Tensor) -> Tensor:
-    """Torch orders the gates i, f, g, o; ONNX i, o, f, g."""
-    i, f, g, o = weights.chunk(4)
-    return torch.cat([i, o, f, g])
+    def run(self, frames: Tensor, state: State) -> tuple[Tensor, State]:
+        """As `Cell.run`."""
+        output, *following = _cell(
+            frames, [state[name] for name in self.states], list(self.weights)
+        )
+        return output, dict(zip(self.states, following, strict=True))
 
 
 def _exportable(model: AcousticModel) -> AcousticModel:
-    """A copy in which every LSTM is an `ExportedLstm`."""
+    """A copy in which every `Cell` is an `ExportedCell`."""
     model = copy.deepcopy(model).eval()
     for module in list(model.modules()):
         for name, child in module.named_children():
-            if isinstance(child, nn.LSTM):
-                setattr(module, name, ExportedLstm(child))
+            if isinstance(child, Cell):
+                setattr(module, name, ExportedCell(child))
     return model
 
 
@@ -106,58 +97,32 @@ class WholeUtterance(nn.Module):
 class StreamStep(nn.Module):
     """The next blocks of a stream: takes and gives what `example_inputs` names."""
 
-    def __init__(self, model: AcousticModel) -> None:
+    def __init__(self, model: AcousticModel, states: list[str]) -> None:
         super().__init__()
         self.model = model
+        self.states = states
 
-    def forward(
-        self, pcm: Tensor, tail: Tensor, hidden: Tensor, cell: Tensor, *others: Tensor
-    ) -> tuple[Tensor, ...]:
-        widths = self.model.encoder.widths
-        looks_ahead = self.model.encoder.look_ahead > 0
-        nothing = [pcm.new_zeros(pcm.shape[0], 0, width) for width in widths]
-        ahead = others[: len(widths)] if looks_ahead else nothing
-        history = others[-1] if self.model.config.head.kind == "classify" else None
-        states = [
-            LayerState(*parts)
-            for parts in zip(hidden.unbind(1), cell.unbind(1), ahead, strict=True)
-        ]
-        log_probs, tail, states, history = self.model.step(pcm, tail, states, history)
-        following = [
-            tail,
-            torch.stack([state.hidden for state in states], dim=1),
-            torch.stack([state.cell for state in states], dim=1),
-            *(state.ahead for state in states if looks_ahead),
-        ]
-        return (log_probs, *following, *([] if history is None else [history]))
+    def forward(self, pcm: Tensor, *states: Tensor) -> tuple[Tensor, ...]:
+        log_probs, state = self.model.step(pcm, dict(zip(self.states, states, strict=True)))
+        return (log_probs, *(state[name] for name in self.states))
 
 
 def example_inputs(model: AcousticModel, batch: int) -> dict[str, Tensor]:
-    """The inputs of the exported graph by name: silence, and the zero states of a fresh stream."""
-    config = model.config
+    """The inputs of the exported graph by name: silence, and the zero state of a fresh stream."""
     if not model.streaming:
-        return {"pcm": torch.zeros(batch, int(EXAMPLE_SECONDS * config.mfcc.sample_rate))}
-    states = model.encoder.initial_state(batch, torch.zeros(1))
-    inputs = {
-        "pcm": torch.zeros(batch, EXAMPLE_BLOCKS * model.block_length),
-        "tail": torch.zeros(batch, model.context),
-        "hidden": torch.stack([state.hidden for state in states], dim=1),
-        "cell": torch.stack([state.cell for state in states], dim=1),
-    }
-    if model.encoder.look_ahead:
-        inputs |= {f"ahead_{k}": state.ahead for k, state in enumerate(states)}
-    if config.head.kind == "classify":
-        inputs["history"] = torch.zeros(batch, model.history_frames, config.encoder.width + 1)
-    return inputs
+        samples = int(EXAMPLE_SECONDS * model.config.mfcc.sample_rate)
+        return {"pcm": torch.zeros(batch, samples)}
+    pcm = torch.zeros(batch, EXAMPLE_BLOCKS * model.block_length)
+    return {"pcm": pcm, **model.initial_state(batch, pcm)}
 
 
 def build_graph(model: AcousticModel) -> onnx.ModelProto:
     """Export the model: any batch, any number of blocks or, for whole utterances, of samples."""
     inputs = example_inputs(model, batch=2)
-    exportable = _exportable(model)
-    network = StreamStep(exportable) if model.streaming else WholeUtterance(exportable)
     states = [name for name in inputs if name != "pcm"]
     with _quiet(), torch.no_grad():
+        exportable = _exportable(model)
+        network = StreamStep(exportable, states) if states else WholeUtterance(exportable)
         captured = torch.export.export(
             network,
             tuple(inputs.values()),
@@ -168,7 +133,9 @@ def build_graph(model: AcousticModel) -> onnx.ModelProto:
             captured,
             input_names=list(inputs),
             output_names=["log_probs", *(f"next_{name}" for name in states)],
-            custom_translation_table={torch.ops.earshot.lstm.default: _write_lstm},
+            custom_translation_table={
+                torch.ops.earshot.cell.default: _writer(model.config.encoder.parts.cell)
+            },
             opset_version=opset18.version,
             dynamo=True,
             verbose=False,
@@ -183,15 +150,15 @@ def build_graph(model: AcousticModel) -> onnx.ModelProto:
 
 
 def _open_axes(inputs: dict[str, Tensor], model: AcousticModel) -> tuple[Any, ...]:
-    """The axes left open, in the structure of the arguments: four, then the rest."""
+    """The axes left open, in the structure of the arguments: pcm, then all states."""
     axes = {0: torch.export.Dim("batch", min=1, max=4096)}
     if model.streaming:
         time = model.block_length * torch.export.Dim("blocks", min=1, max=65536)
     else:
         # Capturing sets very short sounds apart, though the graph that it writes does not.
         time = torch.export.Dim("samples", min=inputs["pcm"].shape[1] // 2, max=2**26)
-    states = [axes] * (len(inputs) - 1)
-    return ({**axes, 1: time}, *states[:3], *([tuple(states[3:])] if states[3:] else []))
+    states = (axes,) * (len(inputs) - 1)
+    return ({**axes, 1: time}, states) if states else ({**axes, 1: time},)
 
 
 @contextmanager

@@ -19,7 +19,6 @@ from asr.training.evaluate import decide, wilson_interval
 from asr.training.heads import HeadConfig
 from asr.training.model import AcousticModel, ModelConfig
 from export.benchmark import BenchmarkError, best_seconds
-from export.graph import StreamStep, example_inputs
 from features.audio import read_audio
 from features.mfcc import MfccConfig
 
@@ -105,10 +104,9 @@ def _torch(network: AcousticModel, card: ModelCard, sound: np.ndarray) -> dict[s
 
 def _steps(network: AcousticModel, pcm: Tensor) -> None:
     """A stream: [1, samples] block by block, the state carried along."""
-    step = StreamStep(network)
-    _, *states = example_inputs(network, batch=1).values()
+    state = network.initial_state(1, pcm)
     for block in pcm.unfold(1, network.block_length, network.block_length).unbind(1):
-        _, *states = step(block, *states)
+        _, state = network.step(block, state)
 
 
 # pocketsphinx

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
-from asr.training.encoders import Dropout, Encoder, EncoderConfig, LayerState
+from asr.training.encoders import Dropout, Encoder, EncoderConfig
 from asr.training.heads import HeadConfig, HeadConfigError
 from asr.training.model import AcousticModel, ModelConfig
 from features.augment import AugmentConfig
@@ -111,9 +111,9 @@ def test_several_blocks_in_one_step_are_the_steps_one_by_one(
 ) -> None:
     model = build(encoder, head)
     rows = torch.stack([noise(7 * model.block_length, seed) for seed in range(2)])
-    first = model.step(rows[:, : 3 * model.block_length], *zero_states(model, rows))
-    rest = model.step(rows[:, 3 * model.block_length :], *first[1:])
-    found = torch.cat([first[0], rest[0]], dim=1)
+    first, state = model.step(rows[:, : 3 * model.block_length], model.initial_state(2, rows))
+    rest, _ = model.step(rows[:, 3 * model.block_length :], state)
+    found = torch.cat([first, rest], dim=1)
     expected = torch.cat(stream(model, rows), dim=1)[:, : found.shape[1]]
     torch.testing.assert_close(found, expected, **TOLERANCE)
 
@@ -221,24 +221,14 @@ def test_the_backward_direction_starts_look_ahead_frames_after_each_block(
 # Streams
 
 
-def zero_states(model: AcousticModel, rows: Tensor) -> tuple[Tensor, list[LayerState], Tensor]:
-    """What step() starts from: tail, states, history."""
-    batch, width = len(rows), model.config.encoder.width + 1
-    states = model.encoder.initial_state(batch, rows)
-    history = torch.zeros(batch, max(0, model.history_frames), width)
-    return torch.zeros(batch, model.context), states, history
-
-
 def stream(model: AcousticModel, rows: Tensor) -> list[Tensor]:
     """The outputs of step() over [batch, samples], zeros pushed until everything is out."""
     samples = rows.shape[1]
     count = -(-(samples + model.look_ahead) // model.block_length)
     padded = nn.functional.pad(rows, (0, count * model.block_length - samples))
-    tail, states, history = zero_states(model, rows)
-    outputs = []
+    state, outputs = model.initial_state(len(rows), rows), []
     for pcm in padded.split(model.block_length, dim=1):
-        log_probs, tail, states, following = model.step(pcm, tail, states, history)
-        history = history if following is None else following
+        log_probs, state = model.step(pcm, state)
         outputs.append(log_probs)
     return outputs
 

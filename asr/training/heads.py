@@ -55,14 +55,16 @@ class ClassifyHead(nn.Module):
     """Pool the frames over time, then choose one label.
 
     Attention pooling weighs frame t by softmax_t(v . tanh(W h_t)): additive attention with a
-    learned query (Bahdanau et al., 2015). Mean pooling weighs all frames alike.
+    learned query (Bahdanau et al., 2015); with several heads, each has its v and weighs its share
+    of the numbers in a frame. Mean pooling weighs all frames alike.
     """
 
-    def __init__(self, width: int, labels: int, config: HeadConfig) -> None:
+    def __init__(self, width: int, labels: int, config: HeadConfig, heads: int = 1) -> None:
         super().__init__()
+        self.width = width
         self.attention = (
             nn.Sequential(
-                nn.Linear(width, width // 2), nn.Tanh(), nn.Linear(width // 2, 1, bias=False)
+                nn.Linear(width, width // 2), nn.Tanh(), nn.Linear(width // 2, heads, bias=False)
             )
             if config.pooling == "attention"
             else None
@@ -71,17 +73,18 @@ class ClassifyHead(nn.Module):
         self.output = nn.Linear(width, labels)
 
     def weigh(self, frames: Tensor) -> Tensor:
-        """Put its attention logit behind every frame: [..., width] -> [..., width + 1]."""
+        """Put the attention logits behind every frame: [..., width] -> [..., width + heads]."""
         if self.attention is None:
             return functional.pad(frames, (0, 1))
         return torch.cat([frames, self.attention(frames)], dim=-1)
 
     def forward(self, weighed: Tensor, lengths: Tensor | None) -> Tensor:
-        """Weighed [batch, frames, width + 1] -> [batch, 1, labels]; frames from `lengths` on are
-        not seen."""
-        frames, logits = weighed[..., :-1], weighed[..., -1:].float()
+        """Weighed [batch, frames, width + heads] -> [batch, 1, labels]; frames from `lengths` on
+        are not seen."""
+        frames, logits = weighed[..., : self.width], weighed[..., self.width :].float()
         if lengths is not None:
             time = torch.arange(frames.shape[1], device=frames.device)
             logits = logits.masked_fill((time >= lengths[:, None]).unsqueeze(-1), -torch.inf)
-        pooled = (logits.softmax(dim=1) * frames).sum(dim=1, keepdim=True)
+        shares = frames.unflatten(-1, (logits.shape[-1], -1))
+        pooled = (logits.softmax(dim=1).unsqueeze(-1) * shares).sum(dim=1).flatten(1).unsqueeze(1)
         return self.output(self.dropout(pooled)).float().log_softmax(dim=-1)

@@ -7,7 +7,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from asr.training.encoders import Encoder, EncoderConfig, LayerState, Stem
+from asr.training.cells.cell import State
+from asr.training.encoders import Encoder, EncoderConfig, EncoderConfigError
 from asr.training.heads import ClassifyHead, CtcHead, HeadConfig, HeadConfigError
 from features.augment import AugmentConfig, spec_augment
 from features.mfcc import Mfcc, MfccConfig
@@ -22,6 +23,12 @@ class ModelConfig:
     encoder: EncoderConfig = field(default_factory=EncoderConfig)
 
     def __post_init__(self) -> None:
+        bands = self.encoder.parts.bands
+        if self.mfcc.n_mfcc < bands:
+            raise EncoderConfigError(
+                f"mfcc.n_mfcc {self.mfcc.n_mfcc} must be at least {bands}, the frequency bands of "
+                f"encoder.kind = '{self.encoder.kind}'"
+            )
         block = self.encoder.block * self.encoder.subsample * self.mfcc.hop_length
         seconds = block / self.mfcc.sample_rate
         if self.head.kind == "classify" and self.head.window < seconds:
@@ -48,13 +55,14 @@ class AcousticModel(nn.Module):
         self.mfcc = Mfcc(config.mfcc)
         self.register_buffer("mean", torch.zeros(config.mfcc.coefficients))
         self.register_buffer("scale", torch.ones(config.mfcc.coefficients))
-        self.stem = Stem(config.mfcc.coefficients, config.encoder)
-        self.encoder = Encoder(config.encoder.stem_channels, config.encoder)
+        stem_width = config.encoder.stem_channels
+        self.stem = config.encoder.parts.stem(config.mfcc, stem_width, config.encoder.subsample)
+        self.encoder = Encoder(stem_width, config.encoder)
         width = config.encoder.width
         if config.head.kind == "ctc":
             self.head = CtcHead(width, labels, config.head)
         else:
-            self.head = ClassifyHead(width, labels, config.head)
+            self.head = ClassifyHead(width, labels, config.head, config.encoder.pooling_heads)
 
     @property
     def streaming(self) -> bool:
@@ -152,25 +160,34 @@ class AcousticModel(nn.Module):
             return features
         return spec_augment(features, frame_lengths * self.config.encoder.subsample, augment)
 
-    def step(
-        self, pcm: Tensor, tail: Tensor, states: list[LayerState], history: Tensor | None
-    ) -> tuple[Tensor, Tensor, list[LayerState], Tensor | None]:
+    def initial_state(self, batch: int, like: Tensor) -> State:
+        """The zeros that a stream starts from, by the names they have in an exported model.
+
+        tail: [batch, context] samples before the next; then the state of the encoder; history:
+        [batch, history_frames, ...] weighed frames, classifiers only.
+        """
+        state = {"tail": like.new_zeros(batch, self.context)}
+        state |= self.encoder.initial_state(batch, like)
+        if isinstance(self.head, ClassifyHead):
+            silence = like.new_zeros(batch, self.history_frames, self.config.encoder.width)
+            state["history"] = torch.zeros_like(self.head.weigh(silence))
+        return state
+
+    def step(self, pcm: Tensor, state: State) -> tuple[Tensor, State]:
         """The next blocks of a stream, the function that export writes out.
 
-        pcm: [batch, count * block_length]; tail: [batch, context] samples before it; history:
-        [batch, window_frames - block, width + 1], classifiers only. All states start as zeros.
-        Returns log-probabilities [batch, count * block, labels] (ctc) or, for the window that ends
-        with each block, [batch, count, labels] (classify), and the next states.
+        pcm: [batch, count * block_length]; state: that of `initial_state` at first. Returns
+        log-probabilities [batch, count * block, labels] (ctc) or, for the window that ends with
+        each block, [batch, count, labels] (classify), and the next state.
         """
-        heard = torch.cat([tail, pcm], dim=1)
+        heard = torch.cat([state["tail"], pcm], dim=1)
         frames = self.stem(self.features(heard))
-        hidden, states = self.encoder.blocks(frames, states)
-        tail = heard[:, heard.shape[1] - self.context :]
+        hidden, following = self.encoder.blocks(frames, state)
+        following["tail"] = heard[:, heard.shape[1] - self.context :]
         if isinstance(self.head, CtcHead):
-            return self.head(hidden), tail, states, None
-        assert history is not None
-        weighed = torch.cat([history, self.head.weigh(hidden)], dim=1)
+            return self.head(hidden), following
+        weighed = torch.cat([state["history"], self.head.weigh(hidden)], dim=1)
         windows = weighed.unfold(1, self.window_frames, self.encoder.latency.block).transpose(2, 3)
         log_probs = self.head(windows.flatten(0, 1), None).unflatten(0, windows.shape[:2])
-        history = weighed[:, weighed.shape[1] - self.history_frames :]
-        return log_probs.squeeze(2), tail, states, history
+        following["history"] = weighed[:, weighed.shape[1] - self.history_frames :]
+        return log_probs.squeeze(2), following

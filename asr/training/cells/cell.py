@@ -1,0 +1,63 @@
+"""What a recurrence gives to the encoder, the trainer and the exporter."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from typing import Any, ClassVar
+
+from torch import Tensor, nn
+
+State = dict[str, Tensor]
+"""Named tensors that are carried from block to block, each [batch, ...]; all start as zeros."""
+
+
+class Cell(nn.Module, ABC):
+    """A recurrence over time, in one direction, made as Cell(inputs, hidden_size).
+
+    states: names of its state tensors, [batch, hidden_size] each. The first, `hidden`, is the
+        output of the last frame.
+    """
+
+    states: ClassVar[tuple[str, ...]] = ("hidden",)
+    hidden_size: int
+
+    def zero_state(self, batch: int, like: Tensor) -> State:
+        """The state of a stream that has heard nothing, of the type and device of `like`."""
+        return {name: like.new_zeros(batch, self.hidden_size) for name in self.states}
+
+    @abstractmethod
+    def run(self, frames: Tensor, state: State) -> tuple[Tensor, State]:
+        """[batch, frames, inputs] -> [batch, frames, hidden_size] and the next state.
+
+        `state` may hold more than the names in `states`; only these are returned.
+        """
+
+    @abstractmethod
+    def onnx_weights(self) -> tuple[Tensor, ...]:
+        """The weights that `write` gets, as the operator of ONNX has them: gates in its order,
+        a leading axis for the direction."""
+
+    @staticmethod
+    @abstractmethod
+    def write(op: Any, frames: Any, states: Sequence[Any], weights: Sequence[Any]) -> Any:
+        """Write `run` with the operators `op` of ONNX, in the layout of its recurrent ones.
+
+        frames: [frames, batch, inputs]; states: [1, batch, hidden_size] each. Returns the outputs,
+        [frames, 1, batch, hidden_size], and the next states.
+        """
+
+
+def initialise(cell: Cell) -> None:
+    """Xavier input weights, orthogonal recurrent weights for each gate, zero biases.
+
+    After Glorot & Bengio (2010) and Saxe et al. (2014). The small uniform weights that torch starts
+    from leave upper layers almost without a signal, and CTC then spends its first thousands of
+    steps on blanks.
+    """
+    for name, parameter in cell.named_parameters():
+        if name.startswith("weight_ih"):
+            nn.init.xavier_uniform_(parameter)
+        elif name.startswith("weight_hh"):
+            for gate in parameter.data.split(parameter.shape[1]):
+                nn.init.orthogonal_(gate)
+        elif name.startswith("bias"):
+            nn.init.zeros_(parameter)
