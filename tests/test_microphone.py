@@ -118,6 +118,14 @@ def test_listen_writes_down_what_is_played(sound: VirtualSound, folder: Path) ->
         assert stop(process) == INTERRUPTED
 
 
+def test_listen_spots_typed_keywords(sound: VirtualSound, folder: Path) -> None:
+    command = [*ASR, "listen", "-m", str(folder / "speech.onnx"), "-f", "json"]
+    with running([*command, "--keywords", "ab, bc", "--near-misses"], sound) as (process, out, _):
+        sound.play(folder / "speech.wav")
+        assert json.loads(out.until('"label": "ab"')).keys() > {"time", "score", "start", "end"}
+        assert stop(process) == INTERRUPTED
+
+
 def test_listen_prints_text_for_people(sound: VirtualSound, folder: Path) -> None:
     command = [*ASR, "listen", "-m", str(folder / "speech.onnx"), "-d", "default"]
     with running(command, sound) as (process, out, _):

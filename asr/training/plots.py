@@ -81,7 +81,7 @@ def plot_frontier(points: list[tuple[float | None, dict[str, Any]]], name: str, 
     pyplot.close(figure)
 
 
-def plot_det(curve: list[dict[str, float]], chosen: list[dict[str, float]], path: Path) -> None:
+def plot_det(curve: list[dict[str, Any]], chosen: list[dict[str, Any]], path: Path) -> None:
     """Detection error tradeoff (Martin et al., 1997): missed keywords against false alarms.
 
     curve, chosen: points with `false_alarms_per_hour` and `miss_rate` (a share, drawn in percent).
@@ -91,10 +91,13 @@ def plot_det(curve: list[dict[str, float]], chosen: list[dict[str, float]], path
         alarms = [point["false_alarms_per_hour"] for point in points]
         misses = [100.0 * point["miss_rate"] for point in points]
         axes.plot(alarms, misses, style, color=COLOURS[0])
+    ticks = (0, 0.5, 1, 2, 5, 10, 20, 50, 100)
+    # Logarithmic, but for the ends: zero is a result that must be seen.
     axes.set_xscale("symlog", linthresh=0.5)
-    axes.set_xlim(left=0.0)
-    axes.set_ylim(bottom=0.0)
-    axes.set(xlabel="false alarms per hour", ylabel="missed (%)")
+    axes.set_yscale("symlog", linthresh=0.5)
+    for axis in (axes.xaxis, axes.yaxis):
+        axis.set_ticks(ticks, [f"{tick:g}" for tick in ticks])
+    axes.set(xlim=(0, 100), ylim=(0, 100), xlabel="false alarms per hour", ylabel="missed (%)")
     axes.grid(color=GUIDE, linewidth=0.5)
     _save(figure, path)
     pyplot.close(figure)
