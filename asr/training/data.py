@@ -129,11 +129,11 @@ def _recording(index: int, source: SourceConfig, path: Path, text: str, fields: 
 
 
 def _marked(path: Path, fields: dict) -> tuple[float, float] | None:
-    """`keyword_start` and `keyword_end` of a manifest entry; an end of 0 stands for none."""
+    """`keyword_start` and `keyword_end` of a manifest entry, if they can be those of a word."""
     start, end = fields.get("keyword_start", 0.0), fields.get("keyword_end", 0.0)
-    if not all(isinstance(time, int | float) for time in (start, end)) or not 0 <= start <= end:
+    if not all(isinstance(time, int | float) for time in (start, end)):
         raise DataError(f"{path}: its manifest entry has no times in keyword_start, keyword_end")
-    return (start, end) if end else None
+    return (start, end) if 0.0 <= start < end else None
 
 
 def _speaker(source: SourceConfig, path: Path, fields: dict) -> str:
