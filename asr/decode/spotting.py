@@ -20,8 +20,8 @@ from asr.decode.alphabet import Alphabet
 
 THRESHOLD = 0.7
 REFRACTORY_SECONDS = 0.5
-# A score is a peak if it is the best for so long before and after. A peak waits for as long again,
-# so that a keyword that fits the same sound better can still come forward.
+# A score is a peak if it is the best for so long before and after; it waits for as long again, so
+# that a keyword that fits the same sound better can come forward. A detection is as late as both.
 CONFIRM_SECONDS = 0.12
 LINGER = 1.5  # what a second between two labels costs, lest letters far apart make a word
 LEAST_SCORE = 0.01  # no peak is lower
@@ -94,7 +94,7 @@ def doubts(keywords: Sequence[Keyword]) -> list[str]:
     ]
     for first, second in itertools.combinations(sorted(texts, key=len), 2):
         if sounds_of(first) in sounds_of(second):
-            found.append(f"keyword '{first}' is part of '{second}', which it will be heard for")
+            found.append(f"keyword '{first}' is part of '{second}' and may be heard in its place")
         elif _edits(sounds_of(first), sounds_of(second)) <= ALIKE * len(sounds_of(second)):
             found.append(
                 f"keywords '{first}' and '{second}' sound alike; take words that differ more"

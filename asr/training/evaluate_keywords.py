@@ -249,9 +249,9 @@ def _print(figures: dict[str, Any]) -> None:
         table.add_row(f"{point['at_most']:g}", f"{point['threshold']:.3f}", _percent(point))
     console.print(table)
     names = ("keyword", "threshold", "said", "missed %", "false alarms", "delay s", "90 % s")
-    table = Table(*names)
+    table = Table(*names, padding=(0, 0))
     for name, row in {**figures["keywords"], "all": figures["all"]}.items():
-        alarms = f"{row['false_alarms']} ({row['false_alarms_per_hour']:.1f} an hour)"
+        alarms = f"{row['false_alarms']} ({row['false_alarms_per_hour']:.1f}/h)"
         delays = [_or_dash(row[delay]) for delay in ("delay_median", "delay_90")]
         threshold = _or_dash(row.get("threshold"))
         table.add_row(name, threshold, str(row["said"]), _percent(row), alarms, *delays)
