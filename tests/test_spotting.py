@@ -106,7 +106,8 @@ def test_of_overlapping_keywords_the_better_is_reported() -> None:
     below = "below the threshold of 90%"
     assert judge((0, 0.6, 0, 10), (2, 0.8, 4, 12)) == ["", below]
     assert judge((0, 0.6, 0, 10), (1, 0.7, 10, 13)) == ["", "in the refractory period of 'x'"]
-    assert judge((0, 0.6, 0, 10), (1, 0.7, 20, 23)) == ["", ""]
+    assert judge((0, 0.6, 0, 10), (1, 1.0, 10, 13)) == ["", "in the refractory period of 'x'"]
+    assert judge((0, 0.6, 0, 10), (1, 0.7, 15, 20)) == ["", ""]
     # What comes too late to be known in time does not count, however good it is.
     late = 10 + CONFIRM + 1
     assert judge((0, 0.6, 0, 10), (1, 0.9, 4, late)) == ["", "lost against 'x'"]
@@ -225,6 +226,17 @@ def test_near_misses_say_why(model: Model) -> None:
         "bc": "lost against 'abc'",
         "ca": "lost against 'abc'",
     }
+
+
+def test_what_is_far_from_a_keyword_is_no_near_miss() -> None:
+    keywords = parse_keywords("ab, ba=0.9, bb=0.3")
+    spotter = KeywordSpotter(CARD, SpotOptions(keywords=keywords, near_misses=True))
+    events = spotter.push(0, scores_of(0, 300, sharpness=4.0)) + spotter.finish()
+    lowest = {
+        text: min(event.score / threshold for event in events if event.label == text)
+        for text, threshold in keywords
+    }
+    assert all(0.5 <= share < 0.7 for share in lowest.values())
 
 
 def test_what_a_spotter_keeps_does_not_grow() -> None:
