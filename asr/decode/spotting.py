@@ -129,6 +129,8 @@ class Peak(NamedTuple):
 class PeakFinder:
     """Follows the best path through each keyword that ends now, and finds where it fits best.
 
+    `confirm`: for how many frames before and after it a peak stands.
+
     The score in frame t is exp(S / L) for a keyword of L labels. S is the largest sum, over the
     frames of a path that reads the keyword, starts anywhere and ends with its last label in t, of
     log p(label of the path) - max log p; time between two labels costs LINGER besides. A separator
@@ -146,7 +148,7 @@ class PeakFinder:
         skips = self._states[:, 2::2] != self._states[:, :-2:2]
         self._forbidden[:, 2::2][skips] = 0.0
         self._last = 2 * self._lengths[:, None]  # columns of the last labels in _best and _starts
-        self.confirm = confirm_frames(alphabet)
+        self.confirm = max(1, round(CONFIRM_SECONDS / alphabet.frame_seconds))
         self.reset()
 
     def reset(self) -> None:
@@ -203,11 +205,6 @@ class PeakFinder:
             Peak(keyword, float(middle[keyword]), int(self._begun[keyword, self.confirm]), end)
             for keyword in np.flatnonzero(tops & (middle >= LEAST_SCORE)).tolist()
         ]
-
-
-def confirm_frames(alphabet: Alphabet) -> int:
-    """For how many frames a peak must stand."""
-    return max(1, round(CONFIRM_SECONDS / alphabet.frame_seconds))
 
 
 class Verdict(NamedTuple):
