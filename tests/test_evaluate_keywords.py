@@ -102,10 +102,16 @@ def test_the_operating_points_keep_to_their_rates(tmp_path: Path, model: Model) 
 
 def test_a_detection_may_be_off_by_a_little(tmp_path: Path, model: Model) -> None:
     for shift, missed in ((0.28, 0), (-0.28, 0), (0.35, 1), (-0.35, 1)):
-        # The mark is the instant in which the last label is found, moved.
+        # The mark is about the instant in which the last label is found, moved.
         end = 0.4 + shift
-        manifest = write_manifest(tmp_path, [(("a", "b"), "ab", (end, end))])
+        manifest = write_manifest(tmp_path, [(("a", "b"), "ab", (end - 0.01, end))])
         assert evaluate_keywords(model, manifest, KEYWORDS)["all"]["missed"] == missed, shift
+
+
+def test_a_mark_that_ends_before_it_begins_says_nothing(tmp_path: Path, model: Model) -> None:
+    manifest = write_manifest(tmp_path, [(("a", "b"), "ab", (2.0, 1.0))])
+    both = evaluate_keywords(model, manifest, KEYWORDS)["all"]
+    assert (both["said"], both["missed"], both["delay_median"]) == (1, 0, None)
 
 
 def test_folders_of_words_have_their_texts(tmp_path: Path, model: Model) -> None:
@@ -166,7 +172,7 @@ def test_what_cannot_be_measured_is_told(tmp_path: Path, model: Model) -> None:
     trained = load(tiny_models.streaming_classify(tmp_path / "keywords.onnx"))
     with pytest.raises(ModelError, match="need a model that transcribes"):
         evaluate_keywords(trained, manifest, KEYWORDS)
-    write_manifest(tmp_path, [(("a", "b"), "ab", (2.0, 1.0))])
+    manifest.write_text(manifest.read_text().replace('"keyword_end": 0.6', '"keyword_end": "late"'))
     with pytest.raises(DataError, match=r"0.wav: .* no times in keyword_start, keyword_end"):
         evaluate_keywords(model, manifest, KEYWORDS)
 
