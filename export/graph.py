@@ -41,7 +41,7 @@ def _(frames: Tensor, states: list[Tensor], weights: list[Tensor]) -> list[Tenso
     return [output, *map(torch.empty_like, states)]
 
 
-def _writer(cell: type[Cell]) -> Callable[..., Any]:
+def cell_writer(cell: type[Cell]) -> Callable[..., Any]:
     """The translation of `_cell` to ONNX for one kind of cell."""
 
     def write(frames: Any, states: Any, weights: Any) -> Any:
@@ -134,7 +134,7 @@ def build_graph(model: AcousticModel) -> onnx.ModelProto:
             input_names=list(inputs),
             output_names=["log_probs", *(f"next_{name}" for name in states)],
             custom_translation_table={
-                torch.ops.earshot.cell.default: _writer(model.config.encoder.parts.cell)
+                torch.ops.earshot.cell.default: cell_writer(model.config.encoder.parts.cell)
             },
             opset_version=opset18.version,
             dynamo=True,

@@ -3,20 +3,25 @@
 import dataclasses
 import hashlib
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
 import pytest
 import torch
+from torch import Tensor, nn
 
 import export.export
 from asr.model import Model, ModelError
 from asr.stream import scorer
+from asr.training.cells import KINDS, Kind
+from asr.training.cells.cell import Cell, State
 from asr.training.checkpoint import BEST, CheckpointError, Progress, save_checkpoint
 from asr.training.config import Config, parse_config
 from asr.training.model import AcousticModel
+from export.cost import macs_per_second
 from export.export import ExportError, export_run
 from export.graph import build_graph
 from export.parity import TOLERANCE, ParityError
@@ -27,6 +32,21 @@ ENCODERS = {
     "whole": {},
     "latency-controlled": {"block": 4, "look_ahead": 3},
     "lstm": {"kind": "lstm", "block": 2},
+    "attention": {"kind": "attention", "heads": 3},
+    "attention in blocks": {
+        "kind": "attention",
+        "heads": 2,
+        "block": 4,
+        "look_ahead": 3,
+        "projection": 8,
+        "layer_norm": True,
+        "residual": True,
+    },
+    "rnn": {"kind": "rnn", "block": 3},
+    "gru": {"kind": "gru", "block": 2, "residual": True},
+    "bigru": {"kind": "bigru", "block": 3, "look_ahead": 2},
+    "peephole": {"kind": "peephole", "block": 2, "projection": 6},
+    "convlstm": {"kind": "convlstm", "block": 2, "hidden": 16, "stem_channels": 16},
 }
 HEADS = {
     "ctc": {"kind": "ctc"},
@@ -80,7 +100,16 @@ def save_run(
     return config, model
 
 
-@pytest.fixture(scope="module", params=[(e, h) for e in ENCODERS for h in HEADS], ids="-".join)
+THOROUGHLY = [
+    ("whole", "ctc"),
+    ("attention", "classify"),
+    ("latency-controlled", "ctc"),
+    ("attention in blocks", "classify"),
+    ("lstm", "classify"),
+]
+
+
+@pytest.fixture(scope="module", params=THOROUGHLY, ids="-".join)
 def exported(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Exported:
     encoder, head = request.param
     folder = tmp_path_factory.mktemp("export")
@@ -215,6 +244,64 @@ print("ran")
         **hidden,
     )
     assert (result.stdout, result.stderr) == ("ran\n", "")
+
+
+# The whole family
+
+
+@pytest.mark.parametrize(
+    ("encoder", "head", "operator", "states"),
+    [
+        ("rnn", "ctc", "RNN", ["tail", "hidden"]),
+        ("gru", "classify", "GRU", ["tail", "hidden", "history"]),
+        ("bigru", "ctc", "GRU", ["tail", "hidden", "ahead_0", "ahead_1"]),
+        ("peephole", "classify", "LSTM", ["tail", "hidden", "cell", "history"]),
+        ("convlstm", "ctc", "LSTM", ["tail", "hidden", "cell"]),
+    ],
+)
+def test_every_cell_becomes_a_recurrent_operator(
+    tmp_path: Path, encoder: str, head: str, operator: str, states: list[str]
+) -> None:
+    """The export itself refuses a graph that differs from what was trained."""
+    save_run(tmp_path / "run", ENCODERS[encoder], HEADS[head])
+    file = export_run(tmp_path / "run", tmp_path / "tiny.onnx")
+    assert list(file.initial_state()) == states
+    nodes = onnx.load(file.path).graph.node
+    recurrent = {n.op_type for n in nodes} & {"RNN", "GRU", "LSTM", "Scan", "Loop"}
+    assert recurrent == {operator}
+    assert macs_per_second(file, SAMPLE_RATE) > 0
+
+
+class RunningSum(Cell):
+    """h_t = h_{t-1} + W x_t: somebody's own cell, in one class and one line of KINDS."""
+
+    def __init__(self, inputs: int, hidden_size: int) -> None:
+        super().__init__()
+        self.hidden_size = hidden_size
+        self.weight = nn.Parameter(torch.randn(hidden_size, inputs) / 10)
+
+    def run(self, frames: Tensor, state: State) -> tuple[Tensor, State]:
+        sums = (frames @ self.weight.T).cumsum(dim=1) + state["hidden"].unsqueeze(1)
+        return sums, {"hidden": sums[:, -1]}
+
+    def onnx_weights(self) -> tuple[Tensor, ...]:
+        return (self.weight.T,)
+
+    @staticmethod
+    def write(op: Any, frames: Any, states: Sequence[Any], weights: Sequence[Any]) -> Any:
+        first, last = op.Constant(value_ints=[0]), op.Constant(value_ints=[-1])
+        steps = op.CumSum(op.MatMul(frames, weights[0]), op.Constant(value_int=0))
+        sums = op.Add(steps, states[0])
+        end = op.Slice(sums, last, op.Constant(value_ints=[2**31]), first)
+        return op.Unsqueeze(sums, op.Constant(value_ints=[1])), end
+
+
+def test_a_new_cell_is_a_class_and_a_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(KINDS, "sums", Kind(RunningSum, bidirectional=True))
+    encoder = {"kind": "sums", "block": 3, "look_ahead": 2, "layer_norm": True}
+    save_run(tmp_path / "run", encoder, HEADS["ctc"])
+    file = export_run(tmp_path / "run", tmp_path / "tiny.onnx")
+    assert list(file.initial_state()) == ["tail", "hidden", "ahead_0", "ahead_1"]
 
 
 # Refusals

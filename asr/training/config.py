@@ -112,6 +112,8 @@ class OptimisationConfig:
     warmup: share of all steps over which the rate rises to `learning_rate`, before it falls to zero
     along a cosine; ema: decay of the averaged weights that are evaluated and exported;
     patience: evaluations without improvement before training stops; workers: loader processes;
+    truncate: encoder frames after which the gradient of a stream is cut, for long recordings: the
+        state goes on, and memory holds the activations of one piece at a time; 0: never;
     start: a run or checkpoint whose weights a new training begins with, all that have the same name
         and shape; to refine a model on other recordings, or to give it other words.
     """
@@ -128,12 +130,15 @@ class OptimisationConfig:
     label_smoothing: float = 0.0
     workers: int = 2
     evaluate_every: int = 250
+    truncate: int = 0
     start: str = ""
     seed: int = 0
 
     def __post_init__(self) -> None:
         if min(self.epochs, self.patience, self.evaluate_every) < 1 or self.workers < 0:
             raise ConfigError("optimisation: epochs, patience and evaluate_every start at 1")
+        if self.truncate < 0:
+            raise ConfigError("optimisation.truncate must not be negative")
         if min(self.batch_seconds, self.learning_rate, self.clip) <= 0:
             raise ConfigError(
                 "optimisation: batch_seconds, learning_rate and clip must be above zero"
@@ -155,6 +160,14 @@ class Config:
     trigger: Trigger = field(
         default_factory=lambda: Trigger(threshold=0.6, smoothing=0.3, refractory=0.7)
     )
+
+    def __post_init__(self) -> None:
+        latencies = (self.model.encoder.latency, *self.model.encoder.also)
+        if self.optimisation.truncate and not all(block for block, _ in latencies):
+            raise ConfigError(
+                "optimisation.truncate cuts the gradient of streams; it needs an encoder.block of "
+                "at least 1, in encoder.also, too"
+            )
 
     def warm(self, epoch: int) -> bool:
         """Whether this epoch is for finding the alignment: plain and short recordings only."""

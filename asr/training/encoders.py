@@ -282,13 +282,14 @@ class Encoder(nn.Module):
         """[batch, count * block, inputs] -> [batch, count * block, width], and the next state.
 
         The output is `look_ahead` frames behind the input. Training with `truncate` carries the
-        state from piece to piece but not the gradient (Williams & Peng, 1990), and keeps of a piece
-        only its outputs: the gradient computes the rest again.
+        state from piece to piece but not the gradient (Williams & Peng, 1990), draws dropout anew
+        for each, and keeps of a piece only its outputs: the gradient computes the rest again.
         """
         if not (self.training and self.truncate):
             return self._blocks(frames, state)
         outputs = []
-        for piece in frames.split(-(-self.truncate // self.latency.block) * self.latency.block, 1):
+        blocks = -(-self.truncate // self.latency.block)
+        for piece in frames.split(blocks * self.latency.block, dim=1):
             state = {name: tensor.detach() for name, tensor in state.items()}
             output, state = checkpoint(self._blocks, piece, state, use_reentrant=False)
             outputs.append(output)
