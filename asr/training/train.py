@@ -25,7 +25,6 @@ from asr.training.checkpoint import (
     LAST,
     CheckpointError,
     Progress,
-    build_model,
     load_checkpoint,
     save_checkpoint,
 )
@@ -35,14 +34,12 @@ from asr.training.data import (
     Batches,
     Corpus,
     Labels,
-    TextBatches,
     load_corpus,
     loader,
     plan_epoch,
     plan_validation,
 )
 from asr.training.encoders import EncoderConfig, Latency
-from asr.training.language_model import LanguageModel
 from asr.training.model import AcousticModel
 from asr.training.plots import plot_curves
 from features.augment import AugmentConfig, Augmenter
@@ -51,7 +48,6 @@ from features.errors import EarshotError
 logger = logging.getLogger(__name__)
 
 STATISTICS_BATCHES = 80
-METRICS = {"ctc": "cer", "classify": "error", "lm": "perplexity"}
 
 
 class TrainingError(EarshotError, RuntimeError):
@@ -64,7 +60,7 @@ class Run:
 
     config: Config
     corpus: Corpus
-    model: AcousticModel | LanguageModel
+    model: AcousticModel
     averaged: AveragedModel
     optimiser: torch.optim.Optimizer
     progress: Progress
@@ -76,7 +72,7 @@ class Run:
     @property
     def metric(self) -> str:
         """The validation figure that decides which weights are best; lower is better."""
-        return METRICS[self.corpus.labels.task]
+        return "cer" if self.corpus.labels.task == "ctc" else "error"
 
 
 def train(config_path: Path, overrides: list[str], resume: bool) -> None:
@@ -118,11 +114,11 @@ def _start(config: Config, device: torch.device, rank: int, world: int) -> Run:
     options = config.optimisation
     corpus = load_corpus(config)
     torch.manual_seed(options.seed)
-    model = build_model(config, len(corpus.labels.names))
+    model = AcousticModel(config.model, len(corpus.labels.names))
     model.encoder.truncate = options.truncate
     if options.start:
         _take_weights(model, expand(options.start))
-    elif isinstance(model, AcousticModel):
+    else:
         _fit_normalisation(model, config, corpus)
     model.to(device)
     optimiser = torch.optim.AdamW(
@@ -140,7 +136,7 @@ def _start(config: Config, device: torch.device, rank: int, world: int) -> Run:
     return run
 
 
-def _take_weights(model: AcousticModel | LanguageModel, start: Path) -> None:
+def _take_weights(model: AcousticModel, start: Path) -> None:
     """Begin with the averaged weights of another training, wherever name and shape agree."""
     content = load_checkpoint(start / BEST if start.is_dir() else start)
     own = model.state_dict()
@@ -149,10 +145,10 @@ def _take_weights(model: AcousticModel | LanguageModel, start: Path) -> None:
         for name, weights in content["averaged"].items()
         if name in own and own[name].shape == weights.shape
     }
-    if not fitting.keys() >= set(model.foundation):
+    if "stem.first.weight" not in fitting or "mean" not in fitting:
         raise TrainingError(
-            f"optimisation.start: {start} has other features or another stem than this model (or "
-            "other labels to read); give both the same [model.mfcc] and [model.encoder]"
+            f"optimisation.start: {start} has other features or another stem than this model; "
+            "give both the same [model.mfcc] and [model.encoder]"
         )
     model.load_state_dict(own | fitting)
     print(f"starting with {len(fitting)} of {len(own)} tensors from {start}")
@@ -178,7 +174,7 @@ def _fit_normalisation(model: AcousticModel, config: Config, corpus: Corpus) -> 
         batch = batches[index]
         hop_length = config.model.mfcc.hop_length
         for row, frames in zip(
-            model.mfcc(batch.inputs), batch.input_lengths // hop_length, strict=True
+            model.mfcc(batch.waveforms), batch.waveform_lengths // hop_length, strict=True
         ):
             features.append(row[: int(frames)])
     every = torch.cat(features)
@@ -196,11 +192,7 @@ def _batches(config: Config, corpus: Corpus, epoch: int, rank: int = 0, world: i
             f"no batch has a recording for each of {world} processes; raise "
             "optimisation.batch_seconds"
         )
-    return _kind(config)(plan, corpus.noises, augmenter, rank, world)
-
-
-def _kind(config: Config) -> type[Batches]:
-    return TextBatches if config.model.head.kind == "lm" else Batches
+    return Batches(plan, corpus.noises, augmenter, rank, world)
 
 
 def _loop(run: Run) -> None:
@@ -276,17 +268,13 @@ def batch_loss(
 ) -> Tensor:
     """Loss summed over this process's part of a batch, divided by the targets of the whole."""
     options = config.optimisation
-    with _precision(options, batch.inputs.device):
-        log_probs, frame_lengths = network(batch.inputs, batch.input_lengths, augment)
+    with _precision(options, batch.waveforms.device):
+        log_probs, frame_lengths = network(batch.waveforms, batch.waveform_lengths, augment)
     if config.model.head.kind == "classify":
         smoothing = options.label_smoothing if augment else 0.0
         total = functional.cross_entropy(
             log_probs.squeeze(1), batch.targets, reduction="sum", label_smoothing=smoothing
         )
-    elif config.model.head.kind == "lm":
-        time = torch.arange(log_probs.shape[1], device=log_probs.device)
-        rows = log_probs[time < frame_lengths[:, None]]
-        total = functional.nll_loss(rows, batch.targets, reduction="sum")
     else:
         total = functional.ctc_loss(
             log_probs.transpose(0, 1),
@@ -383,11 +371,10 @@ def validate(
     model: nn.Module, config: Config, corpus: Corpus, device: torch.device
 ) -> dict[str, float]:
     """Loss per target and, for classify, the error (share of wrong labels, and its mean over the
-    labels); for ctc, the character error rate, overall and per source; for lm, the perplexity of a
-    label."""
+    labels); for ctc, the character error rate, overall and per source."""
     model.eval()
     plan = plan_validation(config, corpus)
-    batches = _kind(config)(plan, corpus.validation_noises, None)
+    batches = Batches(plan, corpus.validation_noises, None)
     total, weight = 0.0, 0
     guesses: list[list[int]] = []
     for batch in loader(batches, workers=0):
@@ -395,13 +382,11 @@ def validate(
         total += batch_loss(model, batch, config).item() * batch.weight
         weight += batch.weight
         with _precision(config.optimisation, device):
-            log_probs, lengths = model(batch.inputs, batch.input_lengths)
+            log_probs, lengths = model(batch.waveforms, batch.waveform_lengths)
         guesses += best_paths(log_probs, lengths, corpus.labels)
     model.train()
     items = [item for batch in plan for item in batch]
     figures = {"validation_loss": total / max(1, weight)}
-    if corpus.labels.task == "lm":
-        return figures | {"perplexity": math.exp(figures["validation_loss"])}
     if corpus.labels.task == "classify":
         truths = [item.targets[0] for item in items]
         return figures | _errors(truths, [guess[0] for guess in guesses])
