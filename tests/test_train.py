@@ -196,6 +196,20 @@ def test_a_finished_training_has_nothing_left_to_do(trained: Path, recipe: Path)
     assert [(trained / name).read_bytes() for name in (BEST, LAST)] == before
 
 
+def test_a_training_by_the_clock_stops_with_a_falling_rate(recipe: Path) -> None:
+    limit = ("optimisation.minutes=0.03", "optimisation.epochs=100000", "name=hasty")
+    result = run_asr("train", recipe, *EXACT, *limit, **ONE_THREAD)
+    assert result.returncode == 0, result.stderr
+    folder = recipe.parent / "runs" / "hasty"
+    last = metrics(folder)[-1]
+    assert 1.8 <= last["seconds"] < 20.0 and last["learning_rate"] < 2.5e-3
+    steps = load_checkpoint(folder / LAST)["progress"]["step"]
+    assert last["step"] == steps and load_checkpoint(folder / BEST)["labels"]
+    again = run_asr("train", recipe, *EXACT, *limit, "--resume", **ONE_THREAD)
+    assert again.returncode == 0, again.stderr
+    assert load_checkpoint(folder / LAST)["progress"]["step"] == steps
+
+
 def test_a_training_is_not_overwritten(trained: Path, recipe: Path) -> None:
     before = (trained / LAST).read_bytes()
     result = run_asr("train", recipe)

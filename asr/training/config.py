@@ -112,6 +112,8 @@ class OptimisationConfig:
     warmup: share of all steps over which the rate rises to `learning_rate`, before it falls to zero
     along a cosine; ema: decay of the averaged weights that are evaluated and exported;
     patience: evaluations without improvement before training stops; workers: loader processes;
+    minutes: of training, validation not counted, after which it stops, before all epochs are done;
+        `warmup` and the cosine are then shares of these; 0: no limit;
     truncate: encoder frames after which the gradient of a stream is cut, for long recordings: the
         state goes on, and memory holds the activations of one piece at a time; 0: never;
     start: a run or checkpoint whose weights a new training begins with, all that have the same name
@@ -126,6 +128,7 @@ class OptimisationConfig:
     clip: float = 1.0
     ema: float = 0.998
     patience: int = 12
+    minutes: float = 0.0
     precision: Literal["bf16", "fp32"] = "bf16"
     label_smoothing: float = 0.0
     workers: int = 2
@@ -139,6 +142,8 @@ class OptimisationConfig:
             raise ConfigError("optimisation: epochs, patience and evaluate_every start at 1")
         if self.truncate < 0:
             raise ConfigError("optimisation.truncate must not be negative")
+        if self.minutes < 0.0:
+            raise ConfigError("optimisation.minutes must not be negative; 0 sets no limit")
         if min(self.batch_seconds, self.learning_rate, self.clip) <= 0:
             raise ConfigError(
                 "optimisation: batch_seconds, learning_rate and clip must be above zero"

@@ -77,7 +77,11 @@ class Run:
 
 def train(config_path: Path, overrides: list[str], resume: bool) -> None:
     """Train by a configuration; `<out>/<name>/best.pt` is the result. Raises EarshotError."""
-    config = read_config(config_path, overrides)
+    train_model(read_config(config_path, overrides), resume)
+
+
+def train_model(config: Config, resume: bool) -> None:
+    """As `train`, by a configuration that has been read."""
     last = config.run / LAST
     if last.exists() and not resume:
         raise TrainingError(
@@ -200,13 +204,19 @@ def _loop(run: Run) -> None:
     network: nn.Module = run.model
     if run.world > 1:
         network = nn.parallel.DistributedDataParallel(run.model)
+    losses: list[Tensor] = []
     with _bar(run) as advance:
         while progress.epoch < options.epochs and progress.stale < options.patience:
             batches = _batches(run.config, run.corpus, progress.epoch, run.rank, run.world)
-            losses: list[Tensor] = []
             started = time.monotonic()
             for batch in loader(batches, options.workers, progress.batch):
-                done = (progress.epoch + progress.batch / len(batches)) / options.epochs
+                seconds = progress.seconds + time.monotonic() - started
+                done = _share_done(run, len(batches), seconds)
+                if done >= 1.0 and progress.step:  # however little time: one step gives a model
+                    progress.seconds = seconds
+                    if losses:
+                        _evaluate_and_save(run, losses)
+                    return
                 losses.append(_step(run, network, batch, done))
                 progress.step += 1
                 progress.batch += 1
@@ -221,6 +231,18 @@ def _loop(run: Run) -> None:
             progress.epoch, progress.batch = progress.epoch + 1, 0
             if losses and progress.epoch == options.epochs:
                 _evaluate_and_save(run, losses)
+
+
+def _share_done(run: Run, batches: int, seconds: float) -> float:
+    """The share of a training that is behind it, before a batch of an epoch of so many."""
+    options, progress = run.config.optimisation, run.progress
+    done = (progress.epoch + progress.batch / batches) / options.epochs
+    if not options.minutes:
+        return done
+    shared = [max(done, seconds / (60.0 * options.minutes))]
+    if run.world > 1:  # processes must stop at the same step
+        distributed.broadcast_object_list(shared)
+    return shared[0]
 
 
 def _step(run: Run, network: nn.Module, batch: Batch, done: float) -> Tensor:
