@@ -496,6 +496,34 @@ def frontier(
 
 
 @app.command(rich_help_panel="Models")
+def explain(
+    run: Annotated[Path, typer.Argument(help="The folder of a training run.")],
+    recording: Annotated[Path, typer.Argument(help="What it hears; of this the first 8 seconds.")],
+    out: Annotated[
+        Path, typer.Option("--out", "-o", metavar="FILE.png", help="The picture to write.")
+    ],
+    compare: Annotated[
+        Path | None,
+        typer.Option(metavar="RUN", help="Another run, whose gradients are drawn beside these."),
+    ] = None,
+) -> None:
+    """See why: gates and memory of an encoder over time, and how far back it hears.
+
+    [bold]asr explain[/] runs/lstm stop.wav -o lstm.png
+    [bold]asr explain[/] runs/lstm stop.wav -o lstm.png --compare runs/rnn
+
+    Under the spectrogram stand the gates, the hidden state and the cell state of each
+    layer; below them, how the gradient of the last output falls with the distance in
+    time: in a plain recurrence it vanishes. Needs the training packages:
+    pip install "earshot\\[train]"
+    """
+    with _training_packages():
+        from asr.training.explain import explain
+
+        explain(run, recording, out, compare)
+
+
+@app.command(rich_help_panel="Models")
 def evaluate(
     model: Annotated[str, typer.Argument(help="A bundled model, or the path of an .onnx file.")],
     data: Annotated[

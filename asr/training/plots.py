@@ -40,7 +40,7 @@ def plot_curves(history: list[dict[str, Any]], metric: str, path: Path) -> None:
     lines = [*losses.get_lines(), *percent.get_lines()]
     losses.legend(lines, [str(line.get_label()) for line in lines], frameon=False)
     losses.set_title(f"{metric} {values[-1]:.2f} % at step {steps[-1]}", color=INK, loc="left")
-    _save(figure, path)
+    save(figure, path)
     pyplot.close(figure)
 
 
@@ -57,7 +57,7 @@ def plot_confusion(counts: np.ndarray, labels: tuple[str, ...], path: Path) -> N
     axes.set(xlabel="recognised", ylabel="said")
     axes.set_xticks(range(len(labels)), labels, rotation=45, ha="right")
     axes.set_yticks(range(len(labels)), labels)
-    _save(figure, path)
+    save(figure, path)
     pyplot.close(figure)
 
 
@@ -77,7 +77,7 @@ def plot_frontier(points: list[tuple[float | None, dict[str, Any]]], name: str, 
     )
     axes.set(xlabel="look-ahead (ms)", ylabel=f"{name} (%)")
     axes.grid(color=GUIDE, axis="y", linewidth=0.5)
-    _save(figure, path)
+    save(figure, path)
     pyplot.close(figure)
 
 
@@ -99,11 +99,12 @@ def plot_det(curve: list[dict[str, Any]], chosen: list[dict[str, Any]], path: Pa
         axis.set_ticks(ticks, [f"{tick:g}" for tick in ticks])
     axes.set(xlim=(0, 100), ylim=(0, 100), xlabel="false alarms per hour", ylabel="missed (%)")
     axes.grid(color=GUIDE, linewidth=0.5)
-    _save(figure, path)
+    save(figure, path)
     pyplot.close(figure)
 
 
-def _save(figure: "Figure", path: Path) -> None:
+def save(figure: "Figure", path: Path) -> None:
+    """Write a figure as PNG, whole or not at all. Raises OSError."""
     part = path.with_suffix(".part")
     figure.savefig(part, dpi=120, format="png")
     part.replace(path)

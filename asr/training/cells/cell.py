@@ -31,6 +31,14 @@ class Cell(nn.Module, ABC):
         `state` may hold more than the names in `states`; only these are returned.
         """
 
+    def step(self, frame: Tensor, state: State) -> State:
+        """One frame by the equations of the cell: what `asr explain` draws.
+
+        frame: [batch, inputs] -> the next state and, beside it, the gates by name, [batch,
+        hidden_size] each. A cell without gates has nothing to add to this.
+        """
+        return self.run(frame.unsqueeze(1), state)[1]
+
     @abstractmethod
     def onnx_weights(self) -> tuple[Tensor, ...]:
         """The weights that `write` gets, as the operator of ONNX has them: gates in its order,

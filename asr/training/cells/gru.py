@@ -5,6 +5,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from asr.training.cells.cell import Cell, State, initialise
 
@@ -28,6 +29,15 @@ class Gru(Cell, nn.GRU):
     def run(self, frames: Tensor, state: State) -> tuple[Tensor, State]:
         output, hidden = self(frames, state["hidden"].unsqueeze(0))
         return output, {"hidden": hidden.squeeze(0)}
+
+    def step(self, frame: Tensor, state: State) -> State:
+        w, r, b, d = self.parameters()
+        heard, remembered = functional.linear(frame, w, b), functional.linear(state["hidden"], r, d)
+        (r_x, z_x, n_x), (r_h, z_h, n_h) = heard.chunk(3, dim=1), remembered.chunk(3, dim=1)
+        reset, update = (r_x + r_h).sigmoid(), (z_x + z_h).sigmoid()
+        candidate = (n_x + reset * n_h).tanh()
+        hidden = (1.0 - update) * candidate + update * state["hidden"]
+        return {"reset gate": reset, "update gate": update, "hidden": hidden}
 
     def onnx_weights(self) -> tuple[Tensor, ...]:
         w, r, *biases = (_onnx_gates(weights) for weights in self.parameters())

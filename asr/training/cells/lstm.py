@@ -5,6 +5,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from asr.training.cells.cell import Cell, State, initialise
 
@@ -34,6 +35,15 @@ class Lstm(Cell, nn.LSTM):
             frames, (state["hidden"].unsqueeze(0), state["cell"].unsqueeze(0))
         )
         return output, {"hidden": hidden.squeeze(0), "cell": cell.squeeze(0)}
+
+    def step(self, frame: Tensor, state: State) -> State:
+        w, r, b, d = self.parameters()
+        sums = functional.linear(frame, w, b) + functional.linear(state["hidden"], r, d)
+        i, f, g, o = sums.chunk(4, dim=1)
+        i, f, o = i.sigmoid(), f.sigmoid(), o.sigmoid()
+        cell = f * state["cell"] + i * g.tanh()
+        gates = {"input gate": i, "forget gate": f, "output gate": o}
+        return gates | {"hidden": o * cell.tanh(), "cell": cell}
 
     def onnx_weights(self) -> tuple[Tensor, ...]:
         w, r, *biases = (onnx_gates(weights) for weights in self.parameters())

@@ -52,6 +52,17 @@ class Peephole(Cell):
             outputs, cell = _Recurrence.apply(projected, r, self.peepholes, *initial)
         return outputs.transpose(0, 1), {"hidden": outputs[-1], "cell": cell}
 
+    def step(self, frame: Tensor, state: State) -> State:
+        w, r, b = self.matrices()
+        p_i, p_f, p_o = self.peepholes
+        sums = functional.linear(frame, w, b) + functional.linear(state["hidden"], r)
+        i, f, g, o = sums.chunk(4, dim=1)
+        i, f = (i + p_i * state["cell"]).sigmoid(), (f + p_f * state["cell"]).sigmoid()
+        cell = f * state["cell"] + i * g.tanh()
+        o = (o + p_o * cell).sigmoid()
+        gates = {"input gate": i, "forget gate": f, "output gate": o}
+        return gates | {"hidden": o * cell.tanh(), "cell": cell}
+
     def onnx_weights(self) -> tuple[Tensor, ...]:
         w, r, b = (onnx_gates(weights) for weights in self.matrices())
         i, f, o = self.peepholes
