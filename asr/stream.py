@@ -6,12 +6,12 @@ the events are the same to the bit.
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 import numpy as np
 
-from asr.decode import Event
+from asr.decode import Detection, Event
 from asr.decode.keywords import KeywordTrigger
 from asr.decode.options import DecodeOptions, decoder_for
 from asr.decode.seam import find_seam
@@ -250,6 +250,7 @@ class Stream:
             if decoder is not None:
                 decoder.reset()
         self._finished = False
+        self._samples = 0
         self.posteriors = np.zeros(len(self.card.labels), np.float32)
 
     def push(self, block: np.ndarray) -> list[Event]:
@@ -259,15 +260,28 @@ class Stream:
         is refused leaves the stream as it was.
         """
         self._check_open()
-        return self._decode(self._scorer.push(checked(block)))
+        events = self._decode(self._scorer.push(checked(block)))
+        self._samples += len(block)
+        return events
 
     def finish(self) -> list[Event]:
         """End the audio and return the last events. The stream can be used again after reset()."""
         self._check_open()
+        events = self._hear_out_last_word()
         self._finished = True
-        events = self._decode(self._scorer.finish())
+        events += self._decode(self._scorer.finish())
         ending = self._decoder or self._spotter
         return [*events, *ending.finish()] if ending else events
+
+    def _hear_out_last_word(self) -> list[Event]:
+        """Let the silence follow in which a trigger, whose scores are smoothed, still makes up its
+        mind; what fires then is told as of the end of the audio."""
+        if self._trigger is None or self.card.trigger is None or not self.card.streaming:
+            return []
+        rate, end = self.card.sample_rate, self._samples / self.card.sample_rate
+        silence = np.zeros(round(self.card.trigger.smoothing * rate) if end else 0, np.float32)
+        late = self._decode(self._scorer.push(silence))
+        return [replace(e, time=min(e.time, end)) if isinstance(e, Detection) else e for e in late]
 
     def _check_open(self) -> None:
         if self._finished:
