@@ -496,6 +496,47 @@ def frontier(
 
 
 @app.command(rich_help_panel="Models")
+def compare(
+    config: Annotated[Path, typer.Argument(help="A TOML file, as for 'asr train'.")],
+    overrides: Annotated[
+        list[str] | None, typer.Argument(metavar="KEY=VALUE", help="Replace fields of it.")
+    ] = None,
+    minutes: Annotated[
+        float, typer.Option(min=0.001, help="Of each training, validation not counted.")
+    ] = 30.0,
+    seeds: Annotated[int, typer.Option(min=1, help="Trainings of each encoder.")] = 3,
+    parameters: Annotated[
+        int | None,
+        typer.Option(min=1, help="Of each model. [default: those of CONFIG]", show_default=False),
+    ] = None,
+    kind: Annotated[
+        list[str] | None, typer.Option(help="Only this encoder; can be repeated. [default: all]")
+    ] = None,
+) -> None:
+    """Compare the encoders: equal parameters, equal time to train, equal recordings.
+
+    [bold]asr compare[/] my_words.toml --minutes 30 --seeds 3
+    [bold]asr compare[/] my_words.toml --kind lstm --kind gru --parameters 300000
+
+    Trains each encoder of the family by the same recipe, exports it and measures it on
+    speakers that the training held out. The table, a plot and all runs are written to
+    runs/<name>-compare; after an interruption, the same command goes on.
+    Needs the training packages: pip install "earshot\\[train]"
+    """
+    with _training_packages():
+        from export.compare import compare
+
+        compare(
+            config,
+            overrides or (),
+            kinds=kind or (),
+            minutes=minutes,
+            seeds=seeds,
+            parameters=parameters,
+        )
+
+
+@app.command(rich_help_panel="Models")
 def explain(
     run: Annotated[Path, typer.Argument(help="The folder of a training run.")],
     recording: Annotated[Path, typer.Argument(help="What it hears; of this the first 8 seconds.")],

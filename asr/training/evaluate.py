@@ -48,6 +48,7 @@ class Outcome:
     """
 
     group: str
+    speaker: str
     said: str
     heard: str
     duration: float
@@ -177,7 +178,7 @@ def run_trials(
         duration = len(waveform) / model.card.sample_rate
         spots = model.card.task == "classify"
         fired = tuple(d.label for d in model.spot(waveform)) if spots else ()
-        yield Outcome(trial.group, trial.said, heard, duration, seconds, fired)
+        yield Outcome(trial.group, trial.speaker, trial.said, heard, duration, seconds, fired)
 
 
 def decide(model: Model, waveform: np.ndarray) -> str:
