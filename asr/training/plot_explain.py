@@ -51,7 +51,7 @@ def _draw_layer(axes: list[Any], explanation: "Explanation", layer: "Activity", 
     means.set(ylabel="mean of units", ylim=(0.0, 1.0))
     means.grid(color=GUIDE, linewidth=0.5)
     means.spines[["top", "right"]].set_visible(False)
-    means.legend(frameon=False, ncols=4, fontsize=8, loc="upper left")
+    means.legend(frameon=False, ncols=4, fontsize=8, loc="lower left", bbox_to_anchor=(0.0, 0.97))
     order = np.abs(layer.states["hidden"]).argmax(axis=0).argsort(kind="stable")
     for axis, (name, units) in zip(maps, (layer.gates | layer.states).items(), strict=True):
         units = units[:, order]
