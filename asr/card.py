@@ -8,11 +8,12 @@ default is how a device ends up hearing other features than the ones the model w
 import dataclasses
 import json
 from dataclasses import dataclass
-from typing import Any, Literal, get_args
+from typing import Any, ClassVar, Literal, Self, get_args
 
 from features.errors import EarshotError
 
 METADATA_KEY = "earshot"
+LANGUAGE = "lm"  # the task of a LanguageCard
 SCHEMA_VERSION = 2
 
 Task = Literal["ctc", "classify"]
@@ -40,7 +41,7 @@ class Trigger:
 
 @dataclass(frozen=True, kw_only=True)
 class DataSource:
-    """One set of recordings that the weights were trained on, and what its licence asks for."""
+    """One set of data that the weights were trained on, and what its licence asks for."""
 
     name: str
     licence: str
@@ -48,32 +49,20 @@ class DataSource:
 
 
 @dataclass(frozen=True, kw_only=True)
-class ModelCard:
-    """What a program must know to run a model. Lengths are in samples at `sample_rate`.
+class Card:
+    """What the cards of all kinds of models say.
 
-    hop_length: distance between two output frames of `log_probs`.
-    block_length: samples per step of a streaming model; None for whole-utterance models.
-    look_ahead: delay of the output behind the input of a streaming model.
-    window_length: what a classifier decides over: the last so many samples of a stream, or a
-        window that is slid over whole utterances; None for ctc.
+    instead: what somebody is told who gives a file of the other kind.
     precision: of the weights of LSTMs and linear layers.
-    background: labels that are scored but never reported (`_unknown_`, `_silence_`).
     """
+
+    instead: ClassVar[str]
 
     schema: int
     name: str
-    task: Task
+    task: str
     labels: tuple[str, ...]
-    blank: int | None
-    background: tuple[str, ...]
-    sample_rate: int
-    hop_length: int
-    block_length: int | None
-    look_ahead: int
-    window_length: int | None
-    mfcc: dict[str, Any]
     encoder: dict[str, Any]
-    trigger: Trigger | None
     precision: Precision
     parameters: int
     metrics: dict[str, Any]
@@ -84,12 +73,94 @@ class ModelCard:
     weights_sha256: str
 
     def __post_init__(self) -> None:
-        if self.task not in get_args(Task):
-            raise CardError(f"task '{self.task}' is unknown; this version runs {get_args(Task)}")
         if self.precision not in get_args(Precision):
             raise CardError(f"precision '{self.precision}' is none of {get_args(Precision)}")
         if len(set(self.labels)) != len(self.labels) or not self.labels:
             raise CardError("labels must be a non-empty list without repeats")
+
+    def to_json(self) -> str:
+        """The card as the JSON text that goes into the model file."""
+        return json.dumps(dataclasses.asdict(self), ensure_ascii=False, sort_keys=True)
+
+    @classmethod
+    def from_metadata(cls, metadata: dict[str, str], path: str) -> Self:
+        """Read the card from ONNX metadata; `path` names the file in errors. Raises CardError."""
+        if METADATA_KEY not in metadata:
+            raise CardError(f"{path}: no model card inside; export it with 'asr export'")
+        try:
+            fields = json.loads(metadata[METADATA_KEY])
+        except json.JSONDecodeError as error:
+            raise CardError(f"{path}: its model card is not JSON ({error}); export again") from None
+        if not isinstance(fields, dict):
+            raise CardError(f"{path}: its model card is not a JSON object; export it again")
+        if fields.get("schema") != SCHEMA_VERSION:
+            raise CardError(
+                f"{path}: its model card has schema {fields.get('schema')}, this version reads "
+                f"{SCHEMA_VERSION}; export the model again with this version of earshot"
+            )
+        if (fields.get("task") == LANGUAGE) != (cls is LanguageCard):
+            raise CardError(f"{path}: {cls.instead}")
+        return cls._from_fields(fields, path)
+
+    @classmethod
+    def _from_fields(cls, fields: dict[str, Any], path: str) -> Self:
+        known = {field.name for field in dataclasses.fields(cls)}
+        if missing := sorted(known - fields.keys()):
+            raise CardError(f"{path}: its model card lacks {', '.join(missing)}; export it again")
+        if unknown := sorted(fields.keys() - known):
+            raise CardError(f"{path}: its model card has unknown fields {', '.join(unknown)}")
+        try:
+            return cls(**cls._parsed(fields))
+        except TypeError as error:
+            raise CardError(f"{path}: its model card is malformed ({error}); export it") from None
+        except CardError as error:
+            raise CardError(f"{path}: {error}") from None
+
+    @classmethod
+    def _parsed(cls, fields: dict[str, Any]) -> dict[str, Any]:
+        """The fields with what JSON has no types for."""
+        return fields | {
+            "labels": tuple(fields["labels"]),
+            "training_data": tuple(DataSource(**s) for s in fields["training_data"]),
+        }
+
+
+@dataclass(frozen=True, kw_only=True)
+class LanguageCard(Card):
+    """What a program must know to run a language model. Its first label is both ends of a text."""
+
+    instead: ClassVar[str] = "hears sound, so it is no language model; give it as the MODEL"
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelCard(Card):
+    """What a program must know to run a model. Lengths are in samples at `sample_rate`.
+
+    hop_length: distance between two output frames of `log_probs`.
+    block_length: samples per step of a streaming model; None for whole-utterance models.
+    look_ahead: delay of the output behind the input of a streaming model.
+    window_length: what a classifier decides over: the last so many samples of a stream, or a
+        window that is slid over whole utterances; None for ctc.
+    background: labels that are scored but never reported (`_unknown_`, `_silence_`).
+    """
+
+    instead: ClassVar[str] = "is a language model, which hears nothing; give it with --lm"
+
+    task: Task
+    blank: int | None
+    background: tuple[str, ...]
+    sample_rate: int
+    hop_length: int
+    block_length: int | None
+    look_ahead: int
+    window_length: int | None
+    mfcc: dict[str, Any]
+    trigger: Trigger | None
+
+    def __post_init__(self) -> None:
+        if self.task not in get_args(Task):
+            raise CardError(f"task '{self.task}' is unknown; this version runs {get_args(Task)}")
+        super().__post_init__()
         if (self.task == "ctc") != (self.blank is not None):
             raise CardError("a ctc model needs a blank index, a classify model must not have one")
         if self.blank is not None and not 0 <= self.blank < len(self.labels):
@@ -108,46 +179,9 @@ class ModelCard:
         """True if the model carries state from block to block."""
         return self.block_length is not None
 
-    def to_json(self) -> str:
-        """The card as the JSON text that goes into the model file."""
-        return json.dumps(dataclasses.asdict(self), ensure_ascii=False, sort_keys=True)
-
     @classmethod
-    def from_metadata(cls, metadata: dict[str, str], path: str) -> "ModelCard":
-        """Read the card from ONNX metadata; `path` names the file in errors. Raises CardError."""
-        if METADATA_KEY not in metadata:
-            raise CardError(f"{path}: no model card inside; export it with 'asr export'")
-        try:
-            fields = json.loads(metadata[METADATA_KEY])
-        except json.JSONDecodeError as error:
-            raise CardError(f"{path}: its model card is not JSON ({error}); export again") from None
-        if not isinstance(fields, dict):
-            raise CardError(f"{path}: its model card is not a JSON object; export it again")
-        if fields.get("schema") != SCHEMA_VERSION:
-            raise CardError(
-                f"{path}: its model card has schema {fields.get('schema')}, this version reads "
-                f"{SCHEMA_VERSION}; export the model again with this version of earshot"
-            )
-        return cls._from_fields(fields, path)
-
-    @classmethod
-    def _from_fields(cls, fields: dict[str, Any], path: str) -> "ModelCard":
-        known = {field.name for field in dataclasses.fields(cls)}
-        if missing := sorted(known - fields.keys()):
-            raise CardError(f"{path}: its model card lacks {', '.join(missing)}; export it again")
-        if unknown := sorted(fields.keys() - known):
-            raise CardError(f"{path}: its model card has unknown fields {', '.join(unknown)}")
-        try:
-            return cls(
-                **fields
-                | {
-                    "labels": tuple(fields["labels"]),
-                    "background": tuple(fields["background"]),
-                    "trigger": Trigger(**fields["trigger"]) if fields["trigger"] else None,
-                    "training_data": tuple(DataSource(**s) for s in fields["training_data"]),
-                }
-            )
-        except TypeError as error:
-            raise CardError(f"{path}: its model card is malformed ({error}); export it") from None
-        except CardError as error:
-            raise CardError(f"{path}: {error}") from None
+    def _parsed(cls, fields: dict[str, Any]) -> dict[str, Any]:
+        return super()._parsed(fields) | {
+            "background": tuple(fields["background"]),
+            "trigger": Trigger(**fields["trigger"]) if fields["trigger"] else None,
+        }

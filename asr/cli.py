@@ -111,7 +111,9 @@ Beam = Annotated[
 Lm = Annotated[
     Path | None,
     typer.Option(
-        metavar="FILE", rich_help_panel=DECODING, help="An ARPA language model: 'asr lm build'."
+        metavar="FILE",
+        rich_help_panel=DECODING,
+        help="A language model: ARPA ('asr lm build'), or .onnx ('asr train', 'asr export').",
     ),
 ]
 LmWeight = Annotated[
@@ -457,14 +459,20 @@ def export(
     [bold]asr export[/] runs/my_words my_words.onnx
     [bold]asr export[/] runs/my_words my_words.onnx --int8
     [bold]asr export[/] runs/my_words quick.onnx --latency 6 0    no look-ahead at all
+    [bold]asr export[/] runs/letters letters.onnx     a language model, for --lm
 
     Nothing is written unless the file gives the same results as the training code
     (with --int8: results as good, on speakers that the training held out).
     """
     with _training_packages():
         from asr.training.encoders import Latency
-        from export.export import Int8, export_run
+        from export.export import Int8, export_language_model, export_run, is_language_model
 
+        if is_language_model(run):
+            if latency or int8:
+                raise CommandError("a language model has no latency and no int8; leave these out")
+            export_language_model(run, out)
+            return
         export_run(
             run,
             out,
@@ -627,7 +635,7 @@ def tune(
     data: Annotated[
         Path, typer.Argument(help="A folder of words, a JSON-lines manifest, or a recipe.")
     ],
-    lm: Annotated[Path, typer.Option(metavar="FILE", help="The ARPA language model.")],
+    lm: Annotated[Path, typer.Option(metavar="FILE", help="The language model, ARPA or .onnx.")],
     beam: Beam = None,
     words: Words = None,
     grammar: GrammarFile = None,
@@ -759,7 +767,7 @@ def lm_build(
 
 @lm.command("perplexity")
 def lm_perplexity(
-    model: Annotated[Path, typer.Argument(metavar="LM", help="An ARPA file, plain or gzip.")],
+    model: Annotated[Path, typer.Argument(metavar="LM", help="An ARPA file, or an .onnx.")],
     texts: Annotated[
         list[Path],
         typer.Argument(metavar="TEXT", help="Texts, one sentence a line, or training recipes."),
@@ -768,14 +776,16 @@ def lm_perplexity(
     """Measure how well a language model foretells texts: the lower, the better.
 
     [bold]asr lm perplexity[/] lm.arpa other_sentences.txt
+    [bold]asr lm perplexity[/] letters.onnx other_sentences.txt
 
-    Words that the model does not know are counted and left out.
+    Words that the model does not know are counted and left out. The figures of a
+    model of characters are per character: only such models compare with each other.
     """
     with _training_packages():
-        from asr.decode.ngram import read_arpa
+        from asr.decode.options import read_lm
         from asr.training.ngram import perplexity, read_sentences
 
-        opened = read_arpa(model)
+        opened = read_lm(model)
         sentences = (s for text in texts for s in read_sentences(text, opened.of_characters))
         found, known, unknown = perplexity(opened, sentences)
         scored = f"{known} words and sentence ends"
@@ -806,12 +816,11 @@ def _decode_options(
 ) -> "DecodeOptions":
     """Read the files that options name; what is not given stays as the library has it."""
     from asr.decode.grammar import read_grammar
-    from asr.decode.ngram import read_arpa
-    from asr.decode.options import DecodeOptions, read_words
+    from asr.decode.options import DecodeOptions, read_lm, read_words
 
     chosen: dict[str, Any] = {
         **numbers,
-        "lm": read_arpa(lm) if lm else None,
+        "lm": read_lm(lm) if lm else None,
         "words": read_words(words) if words else None,
         "grammar": read_grammar(grammar) if grammar else None,
         "hotwords": tuple(word.lower() for word in hotword) if hotword else None,

@@ -32,6 +32,7 @@ UNREADABLE = (
     ort_errors.InvalidArgument,
     ort_errors.InvalidGraph,
     ort_errors.InvalidProtobuf,
+    ort_errors.NoSuchFile,
     ort_errors.NotImplemented,
     ort_errors.RuntimeException,
 )
@@ -75,7 +76,7 @@ class Model:
 
     def __init__(self, path: Path, options: ort.SessionOptions | None = None) -> None:
         self.path = path
-        self._session = _open(path, options or session_options())
+        self._session = open_session(path, options)
         metadata = self._session.get_modelmeta().custom_metadata_map
         self.card = ModelCard.from_metadata(metadata, str(path))
         for mismatch in _mismatches(self._session, self.card):
@@ -181,8 +182,10 @@ def session_options(threads: int = 1) -> ort.SessionOptions:
     return options
 
 
-def _open(path: Path, options: ort.SessionOptions) -> ort.InferenceSession:
+def open_session(path: Path, options: ort.SessionOptions | None = None) -> ort.InferenceSession:
+    """Open a graph; `session_options()` if no others are given. Raises ModelError."""
     try:
+        options = options or session_options()
         return ort.InferenceSession(path, options, providers=["CPUExecutionProvider"])
     except UNREADABLE as error:
         raise ModelError(

@@ -12,16 +12,18 @@ from typing import Any
 
 import onnx
 
-from asr.card import METADATA_KEY, SCHEMA_VERSION, ModelCard
+from asr.card import LANGUAGE, METADATA_KEY, SCHEMA_VERSION, Card, LanguageCard, ModelCard
+from asr.decode.neural import NeuralModel
 from asr.model import Model
-from asr.training.checkpoint import BEST, load_checkpoint, rebuild
+from asr.training.checkpoint import BEST, load_checkpoint, rebuild, rebuild_any
 from asr.training.config import Config
 from asr.training.data import SILENCE, UNKNOWN
 from asr.training.encoders import Latency
 from asr.training.evaluate import held_out_trials, read_trials
+from asr.training.language_model import LanguageModel
 from asr.training.model import AcousticModel
-from export.graph import build_graph
-from export.parity import check_parity
+from export.graph import build_graph, build_language_graph
+from export.parity import check_language_parity, check_parity
 from export.quantise import check_loss, quantise
 from features.errors import EarshotError
 
@@ -52,7 +54,7 @@ def export_run(
     agreed with the trained model. Raises CheckpointError, EncoderConfigError, ParityError,
     QuantisationError or ExportError; then nothing is written.
     """
-    checkpoint = run / BEST if run.is_dir() else run
+    checkpoint = _checkpoint(run)
     content = load_checkpoint(checkpoint)
     config, labels, model = rebuild(content, checkpoint)
     if latency is not None:
@@ -74,6 +76,27 @@ def export_run(
             found = check_loss(exact, _save(proto, card, part), trials, int8.max_loss)
             _save(proto, replace(card, metrics=card.metrics | found), part)
     return Model(out)
+
+
+def is_language_model(run: Path) -> bool:
+    """Whether a training run (its folder, or a checkpoint) is that of a language model."""
+    content = load_checkpoint(_checkpoint(run))
+    return json.loads(content["config"])["model"]["head"]["kind"] == LANGUAGE
+
+
+def export_language_model(run: Path, out: Path) -> NeuralModel:
+    """Export the best weights of a language model, as `export_run` does others."""
+    content = load_checkpoint(_checkpoint(run))
+    config, labels, model = rebuild_any(content, _checkpoint(run))
+    assert isinstance(model, LanguageModel)
+    proto = build_language_graph(model)
+    card = LanguageCard(
+        task=LANGUAGE, **_facts(config, labels, model, proto, json.loads(content["metrics"]))
+    )
+    with _part_of(out) as part:
+        _write(proto, card, part)
+        check_language_parity(model, NeuralModel(part))
+    return NeuralModel(out)
 
 
 def at_latency(config: Config, latency: Latency) -> Config:
@@ -103,9 +126,17 @@ def _part_of(out: Path) -> Iterator[Path]:
 
 def _save(proto: onnx.ModelProto, card: ModelCard, path: Path) -> Model:
     """Write the model and open it again as the device does."""
+    _write(proto, card, path)
+    return Model(path)
+
+
+def _write(proto: onnx.ModelProto, card: Card, path: Path) -> None:
     onnx.helper.set_model_props(proto, {METADATA_KEY: card.to_json()})
     path.write_bytes(proto.SerializeToString())
-    return Model(path)
+
+
+def _checkpoint(run: Path) -> Path:
+    return run / BEST if run.is_dir() else run
 
 
 def _card(
@@ -121,10 +152,8 @@ def _card(
     if classifies:
         hop_length = model.block_length if model.streaming else window // WINDOW_STEPS
     return ModelCard(
-        schema=SCHEMA_VERSION,
-        name=config.name,
-        task=config.model.head.kind,
-        labels=labels,
+        **_facts(config, labels, model, proto, metrics),
+        task="classify" if classifies else "ctc",
         blank=None if classifies else 0,
         background=tuple(name for name in (UNKNOWN, SILENCE) if name in labels),
         sample_rate=config.model.mfcc.sample_rate,
@@ -133,17 +162,32 @@ def _card(
         look_ahead=model.look_ahead,
         window_length=window if classifies else None,
         mfcc=asdict(config.model.mfcc),
-        encoder=asdict(config.model.encoder),
         trigger=config.trigger if classifies else None,
-        precision="fp32",
-        parameters=sum(p.numel() for p in model.parameters()),
-        metrics={name: metrics[name] for name in metrics.keys() - OF_THE_TRAINING},
-        training_data=tuple(source.credit for source in config.data.sources),
-        licence=LICENCE,
-        earshot_version=_earshot_version(),
-        git_commit=_git_commit(),
-        weights_sha256=_weights_sha256(proto),
     )
+
+
+def _facts(
+    config: Config,
+    labels: tuple[str, ...],
+    model: AcousticModel | LanguageModel,
+    proto: onnx.ModelProto,
+    metrics: dict[str, Any],
+) -> dict[str, Any]:
+    """What the card of any model says."""
+    return {
+        "schema": SCHEMA_VERSION,
+        "name": config.name,
+        "labels": labels,
+        "encoder": asdict(config.model.encoder),
+        "precision": "fp32",
+        "parameters": sum(p.numel() for p in model.parameters()),
+        "metrics": {name: metrics[name] for name in metrics.keys() - OF_THE_TRAINING},
+        "training_data": tuple(source.credit for source in config.data.sources),
+        "licence": LICENCE,
+        "earshot_version": _earshot_version(),
+        "git_commit": _git_commit(),
+        "weights_sha256": _weights_sha256(proto),
+    }
 
 
 def _weights_sha256(proto: onnx.ModelProto) -> str:

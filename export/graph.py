@@ -1,4 +1,4 @@
-"""A trained model as an ONNX graph: PCM in, log-probabilities out, state explicit.
+"""A trained model as an ONNX graph: PCM (or labels) in, log-probabilities out, state explicit.
 
 How torch's exporter is called, and what is mended afterwards, is known here and nowhere else.
 """
@@ -8,7 +8,7 @@ import logging
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import onnx
@@ -18,11 +18,14 @@ from onnxscript import opset18
 from torch import Tensor, nn
 
 from asr.training.cells.cell import Cell, State
+from asr.training.language_model import LanguageModel
 from asr.training.model import AcousticModel
 from features.mfcc import MfccConfig
 
 EXAMPLE_SECONDS = 1.0
 EXAMPLE_BLOCKS = 3
+
+Network = TypeVar("Network", AcousticModel, LanguageModel)
 
 
 @torch.library.custom_op("earshot::cell", mutates_args=())
@@ -73,7 +76,7 @@ class ExportedCell(nn.Module):
         return output, dict(zip(self.states, following, strict=True))
 
 
-def _exportable(model: AcousticModel) -> AcousticModel:
+def _exportable(model: Network) -> Network:
     """A copy in which every `Cell` is an `ExportedCell`."""
     model = copy.deepcopy(model).eval()
     for module in list(model.modules()):
@@ -95,15 +98,16 @@ class WholeUtterance(nn.Module):
 
 
 class StreamStep(nn.Module):
-    """The next blocks of a stream: takes and gives what `example_inputs` names."""
+    """The next blocks of a stream, or the next label of a text: takes and gives what
+    `example_inputs` or `build_language_graph` names."""
 
-    def __init__(self, model: AcousticModel, states: list[str]) -> None:
+    def __init__(self, model: AcousticModel | LanguageModel, states: list[str]) -> None:
         super().__init__()
         self.model = model
         self.states = states
 
-    def forward(self, pcm: Tensor, *states: Tensor) -> tuple[Tensor, ...]:
-        log_probs, state = self.model.step(pcm, dict(zip(self.states, states, strict=True)))
+    def forward(self, heard: Tensor, *states: Tensor) -> tuple[Tensor, ...]:
+        log_probs, state = self.model.step(heard, dict(zip(self.states, states, strict=True)))
         return (log_probs, *(state[name] for name in self.states))
 
 
@@ -119,23 +123,38 @@ def example_inputs(model: AcousticModel, batch: int) -> dict[str, Tensor]:
 def build_graph(model: AcousticModel) -> onnx.ModelProto:
     """Export the model: any batch, any number of blocks or, for whole utterances, of samples."""
     inputs = example_inputs(model, batch=2)
-    states = [name for name in inputs if name != "pcm"]
+    exportable, states = _exportable(model), list(inputs)[1:]
+    network = StreamStep(exportable, states) if states else WholeUtterance(exportable)
+    graph = _capture(network, inputs, _open_axes(inputs, model), model.config.encoder.parts.cell)
+    _compact_dft(graph, model.config.mfcc)
+    onnx.checker.check_model(graph)
+    return graph
+
+
+def build_language_graph(model: LanguageModel) -> onnx.ModelProto:
+    """Export a language model: labels [batch, 1] and state to what follows, for any batch."""
+    inputs = {"labels": torch.zeros(2, 1, dtype=torch.int64), **model.initial_state(2)}
+    axes, states = {0: torch.export.Dim("batch", min=1, max=4096)}, list(inputs)[1:]
+    network = StreamStep(_exportable(model), states)
+    return _capture(network, inputs, (axes, (axes,) * len(states)), model.config.encoder.parts.cell)
+
+
+def _capture(
+    network: nn.Module, inputs: dict[str, Tensor], open_axes: tuple[Any, ...], cell: type[Cell]
+) -> onnx.ModelProto:
+    """The graph of one call: log_probs and the next states of the inputs after the first."""
     with _quiet(), torch.no_grad():
-        exportable = _exportable(model)
-        network = StreamStep(exportable, states) if states else WholeUtterance(exportable)
         captured = torch.export.export(
             network,
             tuple(inputs.values()),
-            dynamic_shapes=_open_axes(inputs, model),
+            dynamic_shapes=open_axes,
             prefer_deferred_runtime_asserts_over_guards=True,
         )
         program = torch.onnx.export(
             captured,
             input_names=list(inputs),
-            output_names=["log_probs", *(f"next_{name}" for name in states)],
-            custom_translation_table={
-                torch.ops.earshot.cell.default: cell_writer(model.config.encoder.parts.cell)
-            },
+            output_names=["log_probs", *(f"next_{name}" for name in list(inputs)[1:])],
+            custom_translation_table={torch.ops.earshot.cell.default: cell_writer(cell)},
             opset_version=opset18.version,
             dynamo=True,
             verbose=False,
@@ -143,7 +162,6 @@ def build_graph(model: AcousticModel) -> onnx.ModelProto:
     assert program is not None
     graph = program.model_proto
     _name_axes(graph)
-    _compact_dft(graph, model.config.mfcc)
     _forget_origin(graph)
     onnx.checker.check_model(graph)
     return graph

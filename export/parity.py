@@ -9,7 +9,9 @@ import math
 import numpy as np
 import torch
 
+from asr.decode.neural import NeuralModel
 from asr.model import Model
+from asr.training.language_model import LanguageModel
 from asr.training.model import AcousticModel
 from features.errors import EarshotError
 
@@ -17,6 +19,7 @@ TOLERANCE = 1e-4
 LENGTHS = (1_600, 5_000, 15_999, 16_000, 16_001, 48_321)
 BATCHES = (1, 3)
 CUTS = (1, 160, 997, 16_000)
+TEXT_LENGTH = 200
 SEED = 11
 
 
@@ -39,11 +42,35 @@ def check_parity(trained: AcousticModel, exported: Model) -> float:
             worst = max(worst, _batched(trained, exported, rows.astype(np.float32)))
     for cut in CUTS if exported.card.streaming else ():
         worst = max(worst, _cut(exported, _babble(20_011, rng), cut))
+    return _agreed(exported.card.name, worst)
+
+
+@torch.no_grad()
+def check_language_parity(trained: LanguageModel, exported: NeuralModel) -> float:
+    """Largest difference of log-probabilities over random texts, whole and label by label.
+
+    Raises ParityError if it exceeds TOLERANCE.
+    """
+    rng = np.random.default_rng(SEED)
+    worst = 0.0
+    for batch in BATCHES:
+        texts = rng.integers(len(exported.card.labels), size=(batch, TEXT_LENGTH))
+        texts[:, 0] = 0
+        expected = trained(torch.from_numpy(texts), None)[0].numpy()
+        state = {name: array.numpy() for name, array in trained.initial_state(batch).items()}
+        found = []
+        for k in range(TEXT_LENGTH):
+            log_probs, state = exported.step(texts[:, k : k + 1], state)
+            found.append(log_probs)
+        worst = max(worst, _difference(expected, np.stack(found, axis=1)))
+    return _agreed(exported.card.name, worst)
+
+
+def _agreed(name: str, worst: float) -> float:
     if not worst <= TOLERANCE:
         raise ParityError(
-            f"{exported.card.name}: log-probabilities of the exported graph differ from the "
-            f"trained model by {worst:.2g}, more than {TOLERANCE:g}; nothing was exported, please "
-            "report this model"
+            f"{name}: log-probabilities of the exported graph differ from the trained model by "
+            f"{worst:.2g}, more than {TOLERANCE:g}; nothing was exported, please report this model"
         )
     return worst
 

@@ -70,7 +70,11 @@ def utterances(events: Sequence[Partial | Utterance]) -> list[Utterance]:
 
 
 def check_exact(
-    alphabet: Alphabet, log_probs: np.ndarray, fusion: Fusion | None, score: Score
+    alphabet: Alphabet,
+    log_probs: np.ndarray,
+    fusion: Fusion | None,
+    score: Score,
+    tolerance: float = 1e-6,
 ) -> None:
     expected = ranked(texts_by_definition(alphabet, log_probs), score)
     events = utterances(decode(alphabet, log_probs, fusion))
@@ -78,7 +82,7 @@ def check_exact(
     assert [event.text for event in events] == ([best] if best else [])
     for event in events:
         found = {alternative.text: alternative.score for alternative in event.alternatives}
-        assert found == pytest.approx(expected, abs=1e-6)
+        assert found == pytest.approx(expected, abs=tolerance)
         assert list(found.values()) == sorted(found.values(), reverse=True)
 
 

@@ -546,9 +546,9 @@ def test_a_batch_holds_the_padded_recordings(sentences: tuple[Config, Corpus]) -
         for row, item in enumerate(items):
             assert item.example
             expected = item.example.waveform()
-            length = int(batch.waveform_lengths[row])
-            assert np.array_equal(batch.waveforms[row, :length].numpy(), expected)
-            assert not batch.waveforms[row, length:].any()
+            length = int(batch.input_lengths[row])
+            assert np.array_equal(batch.inputs[row, :length].numpy(), expected)
+            assert not batch.inputs[row, length:].any()
             count = int(batch.target_lengths[row])
             targets = tuple(batch.targets[start : start + count].tolist())
             assert targets == item.targets == item.example.targets
@@ -570,14 +570,12 @@ def test_processes_share_a_batch_among_themselves(
         rows = [
             (w[:n].tolist(), t)
             for p in pieces
-            for w, n, t in zip(p.waveforms, p.waveform_lengths, p.target_lengths, strict=True)
+            for w, n, t in zip(p.inputs, p.input_lengths, p.target_lengths, strict=True)
         ]
         expected = whole[index]
         assert {p.weight for p in pieces} == {expected.weight}
         assert sum(len(p.targets) for p in pieces) == expected.weight
-        pairs = zip(
-            expected.waveforms, expected.waveform_lengths, expected.target_lengths, strict=True
-        )
+        pairs = zip(expected.inputs, expected.input_lengths, expected.target_lengths, strict=True)
         wanted = [(w[:n].tolist(), t) for w, n, t in pairs]
         assert sorted(rows) == sorted(wanted)
 
@@ -591,10 +589,10 @@ def test_augmentation_depends_on_the_draw_alone(words: tuple[Config, Corpus]) ->
     resumed = list(loader(batches, workers=2, first=1))
     assert len(resumed) == len(every) - 1
     for one, other in zip(every[1:], resumed, strict=True):
-        assert torch.equal(one.waveforms, other.waveforms)
-        assert torch.equal(one.waveform_lengths, other.waveform_lengths)
+        assert torch.equal(one.inputs, other.inputs)
+        assert torch.equal(one.input_lengths, other.input_lengths)
     plain = list(loader(Batches(plan, corpus.noises, None), workers=0))
-    assert not torch.equal(plain[0].waveforms, every[0].waveforms)
+    assert not torch.equal(plain[0].inputs, every[0].inputs)
 
 
 def test_long_recordings_are_cut_where_something_is_heard(tmp_path: Path) -> None:

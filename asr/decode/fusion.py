@@ -40,6 +40,31 @@ class Fusion(Protocol):
         ...
 
 
+class LanguageModel(Protocol):
+    """What says how likely the next word is. The type of contexts is its own affair."""
+
+    path: str
+    vocabulary: list[str]
+
+    @property
+    def of_characters(self) -> bool:
+        """Whether all of its words are single characters."""
+        ...
+
+    @property
+    def start(self) -> Any:
+        """The context at the beginning of a sentence."""
+        ...
+
+    def knows(self, word: str, /) -> bool:
+        """Whether a word is in the vocabulary."""
+        ...
+
+    def score(self, context: Any, word: str | None, /) -> tuple[float, Any]:
+        """log p(word | context), None being a word that is not known, and the next context."""
+        ...
+
+
 class CachedRows:
     """Computes the row of a hashable state once."""
 
@@ -154,7 +179,7 @@ class WordModel(CachedRows):
         self._weights = weights
         self._trie = Trie()
         spelt = [(alphabet.spell(word), word) for word in model.vocabulary]
-        _check_alphabet(model, sum(labels is not None for labels, _ in spelt))
+        check_alphabet(model, sum(labels is not None for labels, _ in spelt))
         for labels, word in spelt:
             if labels is not None:
                 self._trie.add(labels, word)
@@ -215,7 +240,7 @@ class LabelModel(CachedRows):
         if alphabet.separator is not None:
             names[alphabet.separator] = space or names[alphabet.separator]
         self._names = [name if name in known else None for name in names]
-        _check_alphabet(model, len(known & set(names)))
+        check_alphabet(model, len(known & set(names)))
 
     def start(self) -> LabelState:
         return LabelState(self._model.start, None)
@@ -246,7 +271,8 @@ class LabelModel(CachedRows):
         return alpha * self._model.score(state.before, END)[0] + last_word - undone
 
 
-def _check_alphabet(model: NgramModel, spelt: int) -> None:
+def check_alphabet(model: LanguageModel, spelt: int) -> None:
+    """Raise DecodeError if too little of a language model can be spelt with the labels."""
     if spelt < LEAST_KNOWN * len(model.vocabulary):
         raise DecodeError(
             f"{model.path}: the labels of the acoustic model spell only {spelt} of its "

@@ -10,9 +10,17 @@ from asr.decode import DecodeError
 from asr.decode.alphabet import Alphabet
 from asr.decode.beam import BeamDecoder
 from asr.decode.ctc import GreedyDecoder
-from asr.decode.fusion import Fusion, Hotwords, Sum, Weights, WordList, language_model
+from asr.decode.fusion import (
+    Fusion,
+    Hotwords,
+    Sum,
+    Weights,
+    WordList,
+    language_model,
+)
 from asr.decode.grammar import Grammar, GrammarGuide
-from asr.decode.ngram import NgramModel
+from asr.decode.neural import NeuralGuide, NeuralModel
+from asr.decode.ngram import NgramModel, read_arpa
 
 BEAM = 16
 COMPILED = 4  # guides that are kept ready, for models and options used in turn
@@ -23,7 +31,7 @@ class DecodeOptions:
     """How to decode. With nothing chosen the best label of each frame is taken (greedy).
 
     beam: texts followed at once; None is `BEAM` if anything below is chosen.
-    lm: a language model (`read_arpa`), with `alpha` its weight, `beta` what each word adds, and
+    lm: a language model (`read_lm`), with `alpha` its weight, `beta` what each word adds, and
     `oov` what each word that it does not know adds; all in natural logarithms.
     words, grammar: nothing else can be heard. hotwords: words and phrases that are raised by
     `boost` for each of their letters. n_best: how many texts an utterance is given.
@@ -31,7 +39,7 @@ class DecodeOptions:
     """
 
     beam: int | None = None
-    lm: NgramModel | None = None
+    lm: NgramModel | NeuralModel | None = None
     alpha: float = 0.4
     beta: float = 2.0
     oov: float = -4.0
@@ -76,8 +84,19 @@ def _guide(alphabet: Alphabet, options: DecodeOptions) -> Fusion | None:
         guides.append(Hotwords(alphabet, options.hotwords, options.boost))
     if options.lm is not None:
         weights = Weights(options.alpha, options.beta, options.oov)
-        guides.append(language_model(alphabet, options.lm, weights))
+        if isinstance(options.lm, NeuralModel):
+            guides.append(NeuralGuide(alphabet, options.lm, weights))
+        else:
+            guides.append(language_model(alphabet, options.lm, weights))
     return Sum(guides) if len(guides) > 1 else next(iter(guides), None)
+
+
+def read_lm(path: str | os.PathLike[str]) -> NgramModel | NeuralModel:
+    """Open a language model: an .onnx file that 'asr export' wrote, or an ARPA file.
+
+    Raises DecodeError, ModelError or CardError.
+    """
+    return NeuralModel(path) if Path(path).suffix == ".onnx" else read_arpa(path)
 
 
 def read_words(path: str | os.PathLike[str]) -> tuple[str, ...]:

@@ -11,6 +11,7 @@ import torch
 from torch import nn
 
 from asr.training.config import Config, parse_config
+from asr.training.language_model import LanguageModel
 from asr.training.model import AcousticModel
 from features.errors import EarshotError
 
@@ -82,10 +83,29 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
     return content
 
 
+def build_model(config: Config, labels: int) -> AcousticModel | LanguageModel:
+    """The network that a configuration asks for, not trained yet."""
+    kind = LanguageModel if config.model.head.kind == "lm" else AcousticModel
+    return kind(config.model, labels)
+
+
 def rebuild(content: dict[str, Any], path: Path) -> tuple[Config, tuple[str, ...], AcousticModel]:
-    """The configuration, labels and averaged model of a checkpoint, from the checkpoint alone."""
+    """The configuration, labels and averaged model of a checkpoint, from the checkpoint alone.
+
+    Raises CheckpointError if it is a language model.
+    """
+    config, labels, model = rebuild_any(content, path)
+    if isinstance(model, LanguageModel):
+        raise CheckpointError(f"{path}: is a language model, which hears nothing; name another run")
+    return config, labels, model
+
+
+def rebuild_any(
+    content: dict[str, Any], path: Path
+) -> tuple[Config, tuple[str, ...], AcousticModel | LanguageModel]:
+    """As `rebuild`, language models too."""
     config = parse_config(json.loads(content["config"]), str(path))
     labels = tuple(content["labels"])
-    model = AcousticModel(config.model, len(labels))
+    model = build_model(config, len(labels))
     model.load_state_dict(content["averaged"])
     return config, labels, model.eval()

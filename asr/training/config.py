@@ -29,9 +29,10 @@ class SourceConfig:
     """One set of recordings: a folder of words (<word>/*.wav) or a JSON-lines manifest.
 
     kind "noise": the recordings hold no speech; they are mixed into speech and, for a classifier
-    with a `_silence_` label, heard on their own.
+    with a `_silence_` label, heard on their own. "text": a text file, one text a line, for language
+    models, which also learn from the texts of recordings.
     speaker: regular expression whose group 1 names the speaker in a file's path, or `{field}` for a
-    field of the manifest; empty: every file is a speaker of its own.
+    field of the manifest; empty: every file, or text of a text file, is a speaker of its own.
     validation: share of the speakers (in percent) held out; validation_speakers: exactly these.
     weight: how often a recording is used per epoch (0.3: every third; 2: twice).
     """
@@ -40,7 +41,7 @@ class SourceConfig:
     name: str
     licence: str
     attribution: str
-    kind: Literal["speech", "noise"] = "speech"
+    kind: Literal["speech", "noise", "text"] = "speech"
     speaker: str = ""
     validation: float = 10.0
     validation_speakers: tuple[str, ...] = ()
@@ -65,6 +66,8 @@ class SourceConfig:
 @dataclass(frozen=True, kw_only=True)
 class DataConfig:
     """Where the recordings are and how an epoch is drawn from them.
+
+    For a language model, which has no sound, a second is 15 characters.
 
     cache: folder for decoded audio, so that each file is decoded once.
     balance: 0 draws classifier labels as often as they occur, 1 equally often.
@@ -172,6 +175,12 @@ class Config:
             raise ConfigError(
                 "optimisation.truncate cuts the gradient of streams; it needs an encoder.block of "
                 "at least 1, in encoder.also, too"
+            )
+        silent = [source.name for source in self.data.sources if source.kind == "text"]
+        if silent and self.model.head.kind != "lm":
+            raise ConfigError(
+                f"source {silent[0]}: a text has no sound to learn from; it is for language models "
+                "(head.kind = 'lm')"
             )
 
     def warm(self, epoch: int) -> bool:

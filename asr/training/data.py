@@ -1,4 +1,4 @@
-"""Training data: folders of words and manifests to padded batches, speakers kept apart.
+"""Training data: folders of words, manifests and texts to padded batches, speakers kept apart.
 
 The order of everything is a function of the seed and the epoch alone: a resumed run, or one spread
 over several processes, sees the same batches.
@@ -18,8 +18,10 @@ from pathlib import Path
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
 from torch.utils.data import DataLoader, Dataset
 
+from asr.decode.ngram import END
 from asr.training.config import Config, ConfigError, SourceConfig, expand
 from asr.training.pcm_cache import PcmCache
 from asr.workers import cores
@@ -38,6 +40,7 @@ CROP_TRIES = 4
 JOINED_SECONDS = 4.0  # short recordings are joined up to about this length
 LEAD_ITEMS = 2  # the most that a classifier's example follows
 AFTER_SECONDS = (0.05, 0.35)  # of other sound when a classifier is asked
+CHARACTERS_PER_SECOND = 15  # of speech: what a second in the settings is to texts alone
 WARM_SHARE = 0.05  # of the recordings must be short enough for warm epochs to make sense
 
 
@@ -73,7 +76,10 @@ def is_validation_speaker(speaker: str, percent: float) -> bool:
 def read_source(index: int, source: SourceConfig) -> list[Recording]:
     """List the recordings of one source. Raises DataError, ConfigError or AudioError."""
     path = expand(source.path)
-    if path.suffix == ".jsonl":
+    if source.kind == "text":
+        source = replace(source, speaker=source.speaker or "{text}")  # equal texts on one side
+        entries = _text_entries(path)
+    elif path.suffix == ".jsonl":
         entries = _manifest_entries(path)
     elif path.is_dir():
         entries = _folder_entries(path, source)
@@ -91,6 +97,16 @@ def _folder_entries(root: Path, source: SourceConfig) -> Iterator[tuple[Path, st
         if not word.startswith("_"):  # the names of background labels stay as they are
             word = word.replace("_", " ")
         yield path, "" if source.kind == "noise" else word, {}
+
+
+def _text_entries(path: Path) -> Iterator[tuple[Path, str, dict]]:
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError(f"{path}: cannot be read as text, one a line ({error})") from None
+    for line in lines:
+        if text := line.strip():
+            yield path, text, {"text": text}
 
 
 def _manifest_entries(manifest: Path) -> Iterator[tuple[Path, str, dict]]:
@@ -157,7 +173,7 @@ class Labels:
         self.names = tuple(names)
         self.task = task
         self._index = {name: k for k, name in enumerate(self.names)}
-        self.characters = all(len(name) == 1 for name in self.names if name != BLANK)
+        self.characters = all(len(name) == 1 for name in self.names if name not in (BLANK, END))
 
     @classmethod
     def build(cls, config: Config, recordings: Sequence[Recording]) -> "Labels":
@@ -168,9 +184,9 @@ class Labels:
             extra = [UNKNOWN] * (config.data.unknown > 0)
             extra += [SILENCE] * (config.data.silence > 0 and has_noise)
             return cls([*head.labels, *extra], task="classify")
-        if head.labels:
-            return cls([BLANK, *head.labels], task="ctc")
-        return cls([BLANK, *sorted(set("".join(r.text for r in recordings)))], task="ctc")
+        first = END if head.kind == "lm" else BLANK
+        names = head.labels or sorted(set("".join(r.text for r in recordings)))
+        return cls([first, *names], task=head.kind)
 
     @property
     def spaces(self) -> list[int]:
@@ -205,12 +221,27 @@ class Labels:
         return " ".join(separator.join(self.names[n] for n in numbers).split())
 
 
+class Texts:
+    """What a `PcmCache` is to recordings, to texts alone: the labels take the place of samples."""
+
+    def __init__(self, targets: Sequence[Sequence[int]]) -> None:
+        self._targets = targets
+
+    def length(self, number: int) -> int:
+        """Labels of text `number`."""
+        return len(self._targets[number])
+
+    def read(self, number: int) -> np.ndarray:
+        """int64 (labels,) of text `number`."""
+        return np.array(self._targets[number])
+
+
 @dataclass(frozen=True)
 class Example:
     """A recording as the trainer sees it: where its samples are, and its label numbers."""
 
     recording: Recording
-    pcm: PcmCache
+    pcm: PcmCache | Texts
     number: int
     targets: tuple[int, ...]
 
@@ -240,7 +271,7 @@ def load_corpus(config: Config) -> Corpus:
     if not config.data.sources:
         raise ConfigError("data.sources is empty; name at least one folder or manifest")
     listed = [read_source(k, source) for k, source in enumerate(config.data.sources)]
-    speech = [r for r in _flatten(listed) if config.data.sources[r.source].kind == "speech"]
+    speech = [r for r in _flatten(listed) if config.data.sources[r.source].kind != "noise"]
     labels = Labels.build(config, speech)
     train: list[Example] = []
     validation: list[Example] = []
@@ -249,6 +280,8 @@ def load_corpus(config: Config) -> Corpus:
     sample_rate = config.model.mfcc.sample_rate
     for source, recordings in zip(config.data.sources, listed, strict=True):
         if source.kind == "noise":
+            if config.model.head.kind == "lm":
+                continue
             for noise in _noises(recordings, sample_rate):
                 split = round(len(noise) * (1.0 - NOISE_HELD_OUT))
                 noises.append(noise[:split])
@@ -290,14 +323,17 @@ def _examples(
         logger.warning("%s: left out %d recordings without a label here", source.name, dropped)
     if not usable:
         return []
-    cache = PcmCache.build(
-        [recording.path for recording, _ in usable],
-        config.model.mfcc.sample_rate,
-        expand(config.data.cache),
-        source.name,
-    )
-    limit = config.data.max_seconds * config.model.mfcc.sample_rate
-    cuts = config.model.head.kind == "classify"
+    if config.model.head.kind == "lm":
+        cache = Texts([targets for _, targets in usable])
+    else:
+        cache = PcmCache.build(
+            [recording.path for recording, _ in usable],
+            config.model.mfcc.sample_rate,
+            expand(config.data.cache),
+            source.name,
+        )
+    limit = config.data.max_seconds * _rate(config)
+    cuts = config.model.head.kind != "ctc"
     return [
         Example(recording, cache, number, tuple(targets))
         for number, (recording, targets) in enumerate(usable)
@@ -359,13 +395,14 @@ class Item:
 
 @dataclass(frozen=True)
 class Batch:
-    """Padded waveforms [batch, samples] with lengths, and targets one after the other.
+    """Padded inputs [batch, samples] with lengths, and targets one after the other.
 
-    `weight` is the number of targets over all processes: losses are summed, then divided by it.
+    inputs: waveforms or, for a language model, the label before each target.
+    weight: the number of targets over all processes: losses are summed, then divided by it.
     """
 
-    waveforms: Tensor
-    waveform_lengths: Tensor
+    inputs: Tensor
+    input_lengths: Tensor
     targets: Tensor
     target_lengths: Tensor
     weight: int
@@ -374,8 +411,8 @@ class Batch:
         """The batch on another device."""
         return replace(
             self,
-            waveforms=self.waveforms.to(device, non_blocking=True),
-            waveform_lengths=self.waveform_lengths.to(device),
+            inputs=self.inputs.to(device, non_blocking=True),
+            input_lengths=self.input_lengths.to(device),
             targets=self.targets.to(device),
             target_lengths=self.target_lengths.to(device),
         )
@@ -433,6 +470,9 @@ def _classifies(config: Config) -> bool:
 
 
 def _rate(config: Config) -> int:
+    """Samples a second; for a language model, characters."""
+    if config.model.head.kind == "lm":
+        return CHARACTERS_PER_SECOND
     return config.model.mfcc.sample_rate
 
 
@@ -578,18 +618,34 @@ class Batches(Dataset):
     def __getitem__(self, index: int) -> Batch:
         items = self.plan[index]
         mine = items[self.rank :: self.world]
-        waveforms = [item.waveform(self.noises, self.augmenter) for item in mine]
-        lengths = torch.tensor([len(w) for w in waveforms])
-        padded = torch.zeros(len(waveforms), int(lengths.max()))
-        for row, waveform in zip(padded, waveforms, strict=True):
-            row[: len(waveform)] = torch.from_numpy(waveform)
+        inputs = [self._input(item) for item in mine]
+        targets = [self._targets(item) for item in mine]
         return Batch(
-            waveforms=padded,
-            waveform_lengths=lengths,
-            targets=torch.tensor([t for item in mine for t in item.targets]),
-            target_lengths=torch.tensor([len(item.targets) for item in mine]),
-            weight=sum(len(item.targets) for item in items),
+            inputs=pad_sequence(inputs, batch_first=True),
+            input_lengths=torch.tensor([len(row) for row in inputs]),
+            targets=torch.tensor([target for row in targets for target in row]),
+            target_lengths=torch.tensor([len(row) for row in targets]),
+            weight=sum(len(self._targets(item)) for item in items),
         )
+
+    def _input(self, item: Item) -> Tensor:
+        return torch.from_numpy(item.waveform(self.noises, self.augmenter))
+
+    def _targets(self, item: Item) -> tuple[int, ...]:
+        return item.targets
+
+
+class TextBatches(Batches):
+    """Batches of texts for a language model, which foretells each label from those before.
+
+    Label 0 marks both ends: it is the input in front of the first label and the last target.
+    """
+
+    def _input(self, item: Item) -> Tensor:
+        return torch.tensor([0, *item.targets])
+
+    def _targets(self, item: Item) -> tuple[int, ...]:
+        return (*item.targets, 0)
 
 
 def _crop(waveform: np.ndarray, samples: int, rng: np.random.Generator) -> np.ndarray:

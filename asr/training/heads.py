@@ -20,10 +20,11 @@ class HeadConfig:
 
     kind "ctc": labels per frame. `labels` empty means the characters of the training texts; else a
     closed set of words. "classify": one label per utterance; `labels` lists the words to report.
+    "lm": no sound at all: which label follows those before, for texts of labels as in "ctc".
     window: seconds of sound that a classifier decides over when it listens.
     """
 
-    kind: Literal["ctc", "classify"]
+    kind: Literal["ctc", "classify", "lm"]
     labels: tuple[str, ...] = ()
     pooling: Literal["attention", "mean"] = "attention"
     window: float = 1.0

@@ -31,6 +31,11 @@ class ModelConfig:
             )
         block = self.encoder.block * self.encoder.subsample * self.mfcc.hop_length
         seconds = block / self.mfcc.sample_rate
+        if self.head.kind == "lm" and (self.encoder.parts.bidirectional or bands > 1):
+            raise EncoderConfigError(
+                f"encoder.kind = '{self.encoder.kind}' cannot be a language model, which reads "
+                "label by label in one direction; take 'lstm', for example"
+            )
         if self.head.kind == "classify" and self.head.window < seconds:
             raise HeadConfigError(
                 f"head.window {self.head.window:g} s must not be shorter than a block of "
@@ -46,6 +51,7 @@ class AcousticModel(nn.Module):
     All lengths below are in samples unless they say frames.
     """
 
+    foundation = ("stem.first.weight", "mean")
     mean: Tensor
     scale: Tensor
 

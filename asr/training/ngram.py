@@ -9,7 +9,8 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
-from asr.decode.ngram import END, LN_10, SPACES, START, UNKNOWN, NgramModel, Table
+from asr.decode.fusion import LanguageModel
+from asr.decode.ngram import END, LN_10, SPACES, START, UNKNOWN, Table
 from features.errors import EarshotError
 
 NEVER = -99.0  # log10 of the probability of <s>, which is given and never predicted
@@ -56,8 +57,8 @@ def _recipe_texts(recipe: Path) -> list[str]:
     from asr.training.data import read_source
 
     sources = enumerate(read_config(recipe, []).data.sources)
-    speech = (source for source in sources if source[1].kind == "speech")
-    recordings = (recording for source in speech for recording in read_source(*source))
+    spoken = (source for source in sources if source[1].kind != "noise")
+    recordings = (recording for source in spoken for recording in read_source(*source))
     return [recording.text for recording in recordings if not recording.validation]
 
 
@@ -156,7 +157,7 @@ def write_arpa(table: Table, path: Path) -> None:
         ) from None
 
 
-def perplexity(model: NgramModel, sentences: Iterable[Sentence]) -> tuple[float, int, int]:
+def perplexity(model: LanguageModel, sentences: Iterable[Sentence]) -> tuple[float, int, int]:
     """Return the perplexity of texts, how many words were scored (ends too), how many unknown.
 
     Unknown words are left out of the perplexity. Raises TextError if nothing is left.

@@ -24,7 +24,8 @@ def _figure(width: float, height: float) -> tuple["Figure", Any, Any]:
 
 
 def plot_curves(history: list[dict[str, Any]], metric: str, path: Path) -> None:
-    """Loss on the left axis, the validation metric (a share, drawn in percent) on the right."""
+    """Loss on the left axis, the validation metric on the right: in percent, being a share, but
+    for perplexity."""
     figure, losses, pyplot = _figure(8, 4.5)
     steps = [entry["step"] for entry in history]
     for name, colour in (("train_loss", COLOURS[0]), ("validation_loss", COLOURS[1])):
@@ -32,14 +33,15 @@ def plot_curves(history: list[dict[str, Any]], metric: str, path: Path) -> None:
         losses.plot(steps, [entry[name] for entry in history], color=colour, label=label)
     losses.set(xlabel="step", ylabel="loss per target", yscale="log")
     losses.grid(color=GUIDE, which="both", linewidth=0.5)
-    percent = losses.twinx()
-    values = [100.0 * entry[metric] for entry in history]
-    percent.plot(steps, values, color=COLOURS[2], linestyle="--", label=f"validation {metric}")
-    percent.set_ylabel(f"{metric} (%)")
-    percent.spines["top"].set_visible(False)
-    lines = [*losses.get_lines(), *percent.get_lines()]
+    figures = losses.twinx()
+    scale, unit = (1.0, "") if metric == "perplexity" else (100.0, " %")
+    values = [scale * entry[metric] for entry in history]
+    figures.plot(steps, values, color=COLOURS[2], linestyle="--", label=f"validation {metric}")
+    figures.set_ylabel(metric + unit)
+    figures.spines["top"].set_visible(False)
+    lines = [*losses.get_lines(), *figures.get_lines()]
     losses.legend(lines, [str(line.get_label()) for line in lines], frameon=False)
-    losses.set_title(f"{metric} {values[-1]:.2f} % at step {steps[-1]}", color=INK, loc="left")
+    losses.set_title(f"{metric} {values[-1]:.2f}{unit} at step {steps[-1]}", color=INK, loc="left")
     save(figure, path)
     pyplot.close(figure)
 

@@ -25,6 +25,7 @@ from asr.training.checkpoint import (
     LAST,
     CheckpointError,
     Progress,
+    build_model,
     load_checkpoint,
     save_checkpoint,
 )
@@ -34,12 +35,14 @@ from asr.training.data import (
     Batches,
     Corpus,
     Labels,
+    TextBatches,
     load_corpus,
     loader,
     plan_epoch,
     plan_validation,
 )
 from asr.training.encoders import EncoderConfig, Latency
+from asr.training.language_model import LanguageModel
 from asr.training.model import AcousticModel
 from asr.training.plots import plot_curves
 from features.augment import AugmentConfig, Augmenter
@@ -48,6 +51,7 @@ from features.errors import EarshotError
 logger = logging.getLogger(__name__)
 
 STATISTICS_BATCHES = 80
+METRICS = {"ctc": "cer", "classify": "error", "lm": "perplexity"}
 
 
 class TrainingError(EarshotError, RuntimeError):
@@ -60,7 +64,7 @@ class Run:
 
     config: Config
     corpus: Corpus
-    model: AcousticModel
+    model: AcousticModel | LanguageModel
     averaged: AveragedModel
     optimiser: torch.optim.Optimizer
     progress: Progress
@@ -72,7 +76,7 @@ class Run:
     @property
     def metric(self) -> str:
         """The validation figure that decides which weights are best; lower is better."""
-        return "cer" if self.corpus.labels.task == "ctc" else "error"
+        return METRICS[self.corpus.labels.task]
 
 
 def train(config_path: Path, overrides: list[str], resume: bool) -> None:
@@ -118,11 +122,11 @@ def _start(config: Config, device: torch.device, rank: int, world: int) -> Run:
     options = config.optimisation
     corpus = load_corpus(config)
     torch.manual_seed(options.seed)
-    model = AcousticModel(config.model, len(corpus.labels.names))
+    model = build_model(config, len(corpus.labels.names))
     model.encoder.truncate = options.truncate
     if options.start:
         _take_weights(model, expand(options.start))
-    else:
+    elif isinstance(model, AcousticModel):
         _fit_normalisation(model, config, corpus)
     model.to(device)
     optimiser = torch.optim.AdamW(
@@ -133,14 +137,14 @@ def _start(config: Config, device: torch.device, rank: int, world: int) -> Run:
     if rank == 0:
         parameters = sum(p.numel() for p in model.parameters())
         print(
-            f"{config.name}: {len(corpus.train)} recordings to train on, {len(corpus.validation)} "
+            f"{config.name}: {len(corpus.train)} examples to train on, {len(corpus.validation)} "
             f"of other speakers to validate, {len(corpus.labels.names)} labels, "
             f"{parameters / 1e6:.2f} M parameters, on {device}"
         )
     return run
 
 
-def _take_weights(model: AcousticModel, start: Path) -> None:
+def _take_weights(model: AcousticModel | LanguageModel, start: Path) -> None:
     """Begin with the averaged weights of another training, wherever name and shape agree."""
     content = load_checkpoint(start / BEST if start.is_dir() else start)
     own = model.state_dict()
@@ -149,10 +153,10 @@ def _take_weights(model: AcousticModel, start: Path) -> None:
         for name, weights in content["averaged"].items()
         if name in own and own[name].shape == weights.shape
     }
-    if "stem.first.weight" not in fitting or "mean" not in fitting:
+    if not fitting.keys() >= set(model.foundation):
         raise TrainingError(
-            f"optimisation.start: {start} has other features or another stem than this model; "
-            "give both the same [model.mfcc] and [model.encoder]"
+            f"optimisation.start: {start} has other features or another stem than this model (or "
+            "other labels to read); give both the same [model.mfcc] and [model.encoder]"
         )
     model.load_state_dict(own | fitting)
     print(f"starting with {len(fitting)} of {len(own)} tensors from {start}")
@@ -178,7 +182,7 @@ def _fit_normalisation(model: AcousticModel, config: Config, corpus: Corpus) -> 
         batch = batches[index]
         hop_length = config.model.mfcc.hop_length
         for row, frames in zip(
-            model.mfcc(batch.waveforms), batch.waveform_lengths // hop_length, strict=True
+            model.mfcc(batch.inputs), batch.input_lengths // hop_length, strict=True
         ):
             features.append(row[: int(frames)])
     every = torch.cat(features)
@@ -196,7 +200,11 @@ def _batches(config: Config, corpus: Corpus, epoch: int, rank: int = 0, world: i
             f"no batch has a recording for each of {world} processes; raise "
             "optimisation.batch_seconds"
         )
-    return Batches(plan, corpus.noises, augmenter, rank, world)
+    return _kind(config)(plan, corpus.noises, augmenter, rank, world)
+
+
+def _kind(config: Config) -> type[Batches]:
+    return TextBatches if config.model.head.kind == "lm" else Batches
 
 
 def _loop(run: Run) -> None:
@@ -290,13 +298,17 @@ def batch_loss(
 ) -> Tensor:
     """Loss summed over this process's part of a batch, divided by the targets of the whole."""
     options = config.optimisation
-    with _precision(options, batch.waveforms.device):
-        log_probs, frame_lengths = network(batch.waveforms, batch.waveform_lengths, augment)
+    with _precision(options, batch.inputs.device):
+        log_probs, frame_lengths = network(batch.inputs, batch.input_lengths, augment)
     if config.model.head.kind == "classify":
         smoothing = options.label_smoothing if augment else 0.0
         total = functional.cross_entropy(
             log_probs.squeeze(1), batch.targets, reduction="sum", label_smoothing=smoothing
         )
+    elif config.model.head.kind == "lm":
+        time = torch.arange(log_probs.shape[1], device=log_probs.device)
+        rows = log_probs[time < frame_lengths[:, None]]
+        total = functional.nll_loss(rows, batch.targets, reduction="sum")
     else:
         total = functional.ctc_loss(
             log_probs.transpose(0, 1),
@@ -393,10 +405,11 @@ def validate(
     model: nn.Module, config: Config, corpus: Corpus, device: torch.device
 ) -> dict[str, float]:
     """Loss per target and, for classify, the error (share of wrong labels, and its mean over the
-    labels); for ctc, the character error rate, overall and per source."""
+    labels); for ctc, the character error rate, overall and per source; for lm, the perplexity of a
+    label."""
     model.eval()
     plan = plan_validation(config, corpus)
-    batches = Batches(plan, corpus.validation_noises, None)
+    batches = _kind(config)(plan, corpus.validation_noises, None)
     total, weight = 0.0, 0
     guesses: list[list[int]] = []
     for batch in loader(batches, workers=0):
@@ -404,11 +417,13 @@ def validate(
         total += batch_loss(model, batch, config).item() * batch.weight
         weight += batch.weight
         with _precision(config.optimisation, device):
-            log_probs, lengths = model(batch.waveforms, batch.waveform_lengths)
+            log_probs, lengths = model(batch.inputs, batch.input_lengths)
         guesses += best_paths(log_probs, lengths, corpus.labels)
     model.train()
     items = [item for batch in plan for item in batch]
     figures = {"validation_loss": total / max(1, weight)}
+    if corpus.labels.task == "lm":
+        return figures | {"perplexity": math.exp(figures["validation_loss"])}
     if corpus.labels.task == "classify":
         truths = [item.targets[0] for item in items]
         return figures | _errors(truths, [guess[0] for guess in guesses])
