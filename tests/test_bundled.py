@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 import asr
+from asr.decode.options import DecodeOptions
 from asr.model import BUNDLED
 from asr.training.data import is_validation_speaker
 from asr.training.evaluate import decide
@@ -43,6 +44,20 @@ def test_every_sample_is_transcribed() -> None:
     assert len(texts) == len(find_audio(SAMPLES))
     assert all(texts.values())
     assert texts["enter-seven.mp3"] == "enter seven"
+    assert texts["stop-48k-stereo.wav"] == "stop"
+
+
+@pytest.mark.skipif(not RECORDINGS, reason="ASR_DATA names no folder of recordings")
+def test_digits_of_the_speaker_that_training_did_not_hear() -> None:
+    model = asr.load("english")
+    digits = sorted(path.name for path in Path(RECORDINGS or "", "fsdd").iterdir())
+    files = find_audio(Path(RECORDINGS or "", "fsdd"))
+    files = [file for file in files if file.name.startswith("yweweler")][::5]
+    assert len(digits) == 10 and len(files) == 100
+    for options, least in ((DecodeOptions(), 0.85), (DecodeOptions(words=tuple(digits)), 0.93)):
+        heard = [model.transcribe(file, options=options).text for file in files]
+        right = sum(text == file.parent.name for text, file in zip(heard, files, strict=True))
+        assert right / len(files) > least
 
 
 @pytest.mark.skipif(not RECORDINGS, reason="ASR_DATA names no folder of recordings")
