@@ -80,7 +80,7 @@ class Listening:
     def __init__(self, source: Microphone | Playback, stream: Stream) -> None:
         self.source = source
         self.stream = stream
-        self.heard: deque[asr.Detection | asr.Utterance] = deque(maxlen=ROWS)
+        self.heard: deque[asr.Event] = deque(maxlen=ROWS)
         self.partial: asr.Partial | None = None
         self.level = QUIETEST_DB
         self.latency: float | None = None
@@ -107,7 +107,7 @@ class Listening:
                 self.heard.append(event)
             # An utterance ends by a pause, so the delay of its words is that of its partials.
             if not isinstance(event, asr.Utterance):
-                said = event.time if isinstance(event, asr.Detection) else event.end
+                said = event.end if isinstance(event, asr.Partial) else event.time
                 self.latency = self.audio - said + self.source.delay
         return events
 
