@@ -28,6 +28,7 @@ from rich.text import Text
 
 import asr
 from asr import cli
+from asr.cli.options import ModelOption
 from asr.microphone import BLOCK_SECONDS, QUEUE_SECONDS, Microphone
 from asr.stream import Stream, live_stream
 from features.audio import stream_audio
@@ -236,9 +237,7 @@ def save_picture(listening: Listening, path: Path) -> None:
 
 @app.command()
 def demo(
-    model: Annotated[
-        str, typer.Option("--model", "-m", help="A bundled model, or the path of an .onnx file.")
-    ] = "commands",
+    model: ModelOption = "commands",
     device: Annotated[
         str | None, typer.Option("--device", "-d", help="Microphone: its number or name.")
     ] = None,

@@ -1,0 +1,302 @@
+"""Commands that hear: files, standard input and the microphone."""
+
+import contextlib
+import functools
+import os
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from asr.cli.errors import CommandError
+from asr.cli.options import (
+    Jobs,
+    Keywords,
+    ModelOption,
+    NearMisses,
+    OutputFormat,
+    Paths,
+    RawRate,
+    SpottingModel,
+    either,
+    spot_options,
+    spotting_model,
+    takes_decoding,
+)
+from asr.cli.terminal import complain, note, progress, show_live
+from asr.formats import EventFormat, Format, detection_line, pieces
+from features.errors import EarshotError
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from asr.batch import Source
+    from asr.decode.options import DecodeOptions
+    from asr.decode.spotting import SpotOptions
+    from asr.output import OutputFolder
+    from asr.workers import Start
+
+
+@takes_decoding()
+def transcribe(
+    paths: Paths,
+    model: ModelOption = "english",
+    format: Annotated[
+        Format, typer.Option("--format", "-f", help="What to write; see above.")
+    ] = Format.txt,
+    output: Annotated[
+        Path | None,
+        typer.Option("--output", "-o", metavar="DIR", help="Write a file for each, in here."),
+    ] = None,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="With --output: also what is done already.")
+    ] = False,
+    jobs: Jobs = None,
+    raw_rate: RawRate = None,
+    *,
+    decoding: "DecodeOptions",
+) -> None:
+    """Write down what is said in audio files.
+
+    [bold]asr transcribe[/] talk.wav                     just the words
+    [bold]asr transcribe[/] recordings/                  every file in a folder, "path: words"
+    [bold]asr transcribe[/] -f json talk.wav | jq        words, utterances and times
+    [bold]asr transcribe[/] -f srt film.mp3 > film.srt   subtitles
+    [bold]asr transcribe[/] recordings/ -f vtt -o subtitles/
+    [bold]asr transcribe[/] --lm letters.arpa --words words.txt --n-best 3 -f json talk.wav
+    [bold]arecord[/] -f S16_LE -r 16000 | [bold]asr transcribe[/] - --raw-rate 16000
+
+    Reads wav, flac, ogg, opus, mp3 and aiff, of any rate, length and channels.
+    JSON has one object per file and line: file, text, duration, and segments,
+    each with text, start, end and its words; times are in seconds. srt and vtt are
+    subtitles, ctm is a line per word for NIST's scoring tools. From standard input
+    each utterance is a line of its own, as soon as it ends.
+
+    With --output the folder gets a file for each, in the same sub-folders. The same
+    command again does only what is missing, or whose audio, model or options changed.
+    If a file cannot be used the others still come out, and the exit code is 2.
+    """
+    from asr.batch import find_sources, transcriber
+
+    if _from_pipe(paths, raw_rate):
+        if output is not None:
+            raise CommandError("standard input has no name to write to; use > FILE, not --output")
+        _transcribe_pipe(model, decoding, format, raw_rate)
+        return
+    sources = find_sources(paths)
+    start = functools.partial(transcriber, model, decoding, format)
+    if output is not None:
+        folder = _output_folder(output, format, model, decoding)
+        pending = folder.pending(sources, overwrite)
+        if len(pending) < len(sources):
+            note(f"{len(sources) - len(pending)} of {len(sources)} files were done before")
+        _hear_all(pending, start, jobs, folder.write, ordered=False)
+        return
+    if overwrite:
+        raise CommandError("--overwrite is about the files of --output; name its folder")
+    several = len(sources) > 1
+    if several and format in (Format.srt, Format.vtt):
+        raise CommandError(f"{format} is for one file; name a folder to write to with --output")
+    _hear_all(sources, start, jobs, _printer(several and format is Format.txt), ordered=True)
+
+
+def spot(
+    paths: Paths,
+    model: SpottingModel = None,
+    keywords: Keywords = None,
+    near_misses: NearMisses = False,
+    format: OutputFormat = EventFormat.txt,
+    jobs: Jobs = None,
+    raw_rate: RawRate = None,
+) -> None:
+    """Find keywords in audio files.
+
+    [bold]asr spot[/] clip.wav               the time, probability and keyword of each find
+    [bold]asr spot[/] recordings/            every file in a folder, "path: find"
+    [bold]asr spot[/] -f json clip.wav       file, time, label, score of each find
+    [bold]sox[/] talk.m4a -t wav - | [bold]asr spot[/] -
+    [bold]asr spot[/] --keywords "operator, wild fire" clip.wav
+    [bold]asr spot[/] --keywords "operator=0.8" --near-misses clip.wav
+
+    The time, in seconds, is how much had been heard when the keyword was certain.
+    --keywords can be any words: a model that transcribes finds them untrained. They
+    score 1 if nothing fits the sound better and are found from 0.7 on, or from what
+    follows their = sign, inside longer words too. JSON has their start and end.
+    If a file cannot be used the others still come out, and the exit code is 2.
+    """
+    from asr.batch import find_sources, spotter
+
+    options = spot_options(keywords, near_misses)
+    model = model or spotting_model(options)
+    if _from_pipe(paths, raw_rate):
+        _spot_pipe(model, options, format, raw_rate)
+        return
+    sources = find_sources(paths)
+    named = len(sources) > 1 and format is EventFormat.txt
+    start = functools.partial(spotter, model, options, format)
+    _hear_all(sources, start, jobs, _printer(named), ordered=True)
+
+
+@takes_decoding("n_best")
+def listen(
+    model: SpottingModel = None,
+    keywords: Keywords = None,
+    near_misses: NearMisses = False,
+    device: Annotated[
+        str | None,
+        typer.Option("--device", "-d", help="Microphone: a number or name from 'asr devices'."),
+    ] = None,
+    format: OutputFormat = EventFormat.txt,
+    *,
+    decoding: "DecodeOptions",
+) -> None:
+    """Listen to the microphone until Ctrl-C: spot keywords, or write speech down.
+
+    [bold]asr listen[/]                      yes, no, stop, go and the other commands
+    [bold]asr listen[/] -m english           write down what is said, as it is said
+    [bold]asr listen[/] -m english --grammar lamp.gram
+    [bold]asr listen[/] --keywords "operator, wild fire" --near-misses
+    [bold]asr listen[/] -d 3 -f json | ...   let a program act on it
+
+    JSON has one object per line. Keywords: time, label, score.
+    Speech: text, start, end, final (false while the utterance goes on).
+
+    Needs the sound packages: pip install "earshot\\[mic]"
+    """
+    from asr.microphone import Microphone
+    from asr.model import load
+    from asr.stream import live_stream
+
+    spotting = spot_options(keywords, near_misses)
+    stream = live_stream(load(model or spotting_model(spotting)), either(decoding, spotting))
+    with Microphone(stream.card.sample_rate, device) as microphone:
+        note(f"listening to '{microphone.name}' with {stream.card.name}; Ctrl-C stops")
+        try:
+            warned = False
+            for block in microphone:
+                show_live(stream.push(block), format)
+                if not warned and microphone.warning:
+                    note(f"warning: {microphone.warning}")
+                    warned = True
+        finally:
+            show_live(stream.finish(), format)
+            if microphone.warning:
+                note(f"warning: {microphone.warning}")
+
+
+def devices() -> None:
+    """List the microphones; a star marks the one that is used by default."""
+    from rich.console import Console
+    from rich.markup import escape
+    from rich.table import Table
+
+    from asr.microphone import NO_MICROPHONE, MicrophoneError, input_devices
+
+    found = input_devices()
+    if not found:
+        raise MicrophoneError(NO_MICROPHONE)
+    table = Table("", "Number", "Name", "System", "Channels", "Rate in Hz")
+    for device in found:
+        facts = (device.index, device.name, device.host_api, device.channels, device.sample_rate)
+        table.add_row("*" if device.default else "", *(escape(str(fact)) for fact in facts))
+    Console().print(table)
+
+
+def _from_pipe(paths: list[Path], raw_rate: int | None) -> bool:
+    """Tell whether standard input is to be heard. Raises CommandError if it cannot be."""
+    pipe = Path("-")
+    if pipe not in paths:
+        if raw_rate is not None:
+            raise CommandError("--raw-rate is about standard input; give - as the PATH")
+        return False
+    if len(paths) > 1:
+        raise CommandError("- is standard input and stands alone; hear the files in another run")
+    if sys.stdin is None or sys.stdin.isatty():
+        raise CommandError("no sound comes from a keyboard; pipe a recording into this command")
+    return True
+
+
+def _transcribe_pipe(
+    model: str, options: "DecodeOptions", format: Format, raw_rate: int | None
+) -> None:
+    from asr.model import load
+    from asr.transcribe import transcribe_blocks
+
+    recogniser = load(model)
+    blocks = _standard_input(recogniser.card.sample_rate, raw_rate)
+    utterances = transcribe_blocks(recogniser, blocks, options, "standard input")
+    for piece in pieces(utterances, "-", format):
+        print(piece, end="", flush=True)
+
+
+def _spot_pipe(
+    model: str, options: "SpotOptions | None", format: EventFormat, raw_rate: int | None
+) -> None:
+    from asr.model import load
+    from asr.transcribe import spot_blocks
+
+    spotter = load(model)
+    blocks = _standard_input(spotter.card.sample_rate, raw_rate)
+    for detection in spot_blocks(spotter, blocks, options, "standard input"):
+        print(detection_line(detection, "-", format), end="", flush=True)
+
+
+def _standard_input(sample_rate: int, raw_rate: int | None) -> "Iterator[np.ndarray]":
+    from features.audio import stream_pipe
+
+    with os.fdopen(sys.stdin.fileno(), "rb", closefd=False) as pipe:
+        yield from stream_pipe(pipe, sample_rate, source_rate=raw_rate)
+
+
+def _output_folder(
+    folder: Path, format: Format, model: str, options: "DecodeOptions"
+) -> "OutputFolder":
+    from asr.model import model_path
+    from asr.output import OutputFolder, fingerprint
+
+    return OutputFolder(folder, format, fingerprint(model_path(model), options))
+
+
+def _hear_all(
+    sources: "Sequence[Source | EarshotError]",
+    start: "Start",
+    jobs: int | None,
+    take: "Callable[[Source, str], None]",
+    ordered: bool,
+) -> None:
+    """Call take(source, what was heard) for each; what went wrong is reported at the end."""
+    from asr.batch import Source
+    from asr.workers import cores, hear_files, in_order
+
+    failures = {n: source for n, source in enumerate(sources) if not isinstance(source, Source)}
+    files = [(n, source) for n, source in enumerate(sources) if isinstance(source, Source)]
+    results = hear_files(start, [file.path for _, file in files], min(jobs or cores(), len(files)))
+    try:
+        with contextlib.closing(results), progress(len(files), not ordered) as advance:
+            for index, result in in_order(results) if ordered else results:
+                place, source = files[index]
+                if isinstance(result, str):
+                    take(source, result)
+                else:
+                    failures[place] = result
+                advance()
+    finally:
+        for _, failure in sorted(failures.items()):
+            complain(failure)
+        if failures and len(sources) > 1:
+            complain(f"{len(failures)} of {len(sources)} files failed")
+    if failures:
+        raise typer.Exit(2)
+
+
+def _printer(named: bool) -> "Callable[[Source, str], None]":
+    """Return what prints a file's results, each line after its name if `named`."""
+
+    def show(source: "Source", text: str) -> None:
+        if named:
+            text = "".join(f"{source.path}: {line}\n" for line in text.splitlines())
+        print(text, end="", flush=True)
+
+    return show

@@ -1,0 +1,176 @@
+"""Commands about model files: what they are, how they are made, how fast they are."""
+
+import dataclasses
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from asr.cli.errors import CommandError, training_packages
+from asr.cli.options import JsonFile, ModelArgument, Run
+from asr.cli.terminal import print_line
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+
+def info(
+    model: ModelArgument,
+    as_json: Annotated[bool, typer.Option("--json", help="The card as it is in the file.")] = False,
+) -> None:
+    """Show a model's card: what it hears, how it was trained, what it may be used for.
+
+    [bold]asr info[/] english
+    [bold]asr info[/] --json my_words.onnx | jq .metrics
+    """
+    from asr.model import load
+
+    opened = load(model)
+    if as_json:
+        print_line(opened.card.to_json())
+        return
+    from rich.console import Console
+
+    Console().print(_card_table(opened.path, dataclasses.asdict(opened.card)))
+
+
+def export(
+    run: Run,
+    out: Annotated[Path, typer.Argument(metavar="OUT.onnx", help="The model file to write.")],
+    latency: Annotated[
+        tuple[int, int] | None,
+        typer.Option(
+            metavar="BLOCK LOOK_AHEAD", help="Another latency, in encoder frames as in a recipe."
+        ),
+    ] = None,
+    int8: Annotated[
+        bool, typer.Option("--int8", help="Smaller and faster: int8 weights, if they do no harm.")
+    ] = False,
+    data: Annotated[
+        Path | None,
+        typer.Option(help="Judge int8 on this folder, manifest or recipe. [default: held out]"),
+    ] = None,
+    max_loss: Annotated[
+        float, typer.Option(min=0.0, help="Points of accuracy or CER that int8 may lose.")
+    ] = 0.3,
+) -> None:
+    """Turn a training run into one .onnx file that runs anywhere.
+
+    [bold]asr export[/] runs/my_words my_words.onnx
+    [bold]asr export[/] runs/my_words my_words.onnx --int8
+    [bold]asr export[/] runs/my_words quick.onnx --latency 6 0    no look-ahead at all
+    [bold]asr export[/] runs/letters letters.onnx     a language model, for --lm
+
+    Nothing is written unless the file gives the same results as the training code
+    (with --int8: results as good, on speakers that the training held out).
+    """
+    with training_packages():
+        from asr.training.encoders import Latency
+        from export.export import Int8, export_language_model, export_run, is_language_model
+
+        if is_language_model(run):
+            if latency or int8:
+                raise CommandError("a language model has no latency and no int8; leave these out")
+            export_language_model(run, out)
+            return
+        export_run(
+            run,
+            out,
+            latency=Latency(*latency) if latency else None,
+            int8=Int8(data, max_loss) if int8 else None,
+        )
+
+
+def frontier(
+    run: Run,
+    json_file: JsonFile = None,
+    plot: Annotated[Path | None, typer.Option(metavar="FILE.png", help="Draw the figures.")] = None,
+) -> None:
+    """Measure what hearing further ahead is worth: one model at several latencies.
+
+    [bold]asr frontier[/] runs/my_words --plot frontier.png
+
+    Exports the run with look-aheads from none to the whole utterance and measures each on the
+    speakers that the training held out. Train with [bold]encoder.also[/] for weights that serve
+    them all. Needs the training packages: pip install "earshot\\[train]"
+    """
+    with training_packages():
+        from export.frontier import frontier
+
+        frontier(run, json_file, plot)
+
+
+def bench(
+    model: ModelArgument,
+    json_file: JsonFile = None,
+    audio: Annotated[
+        Path | None,
+        typer.Option(metavar="PATH", help="A recording or a folder of them, instead of noise."),
+    ] = None,
+    threads: Annotated[int, typer.Option(min=1, help="Processor threads of a step.")] = 1,
+    peers: Annotated[
+        bool, typer.Option("--peers", help="Measure torch and pocketsphinx beside it.")
+    ] = False,
+) -> None:
+    """Measure how fast and how large a model is on this machine.
+
+    [bold]asr bench[/] commands
+    [bold]asr bench[/] my_words.onnx --json figures.json
+    [bold]asr bench[/] english --peers --audio digits/    and who gets the words right
+
+    The real-time factor is seconds of computing per second of audio. p50 and p99
+    are of all pushed blocks, of which some only wait until there is enough for a step.
+    --peers needs more packages: pip install "earshot\\[bench]"
+    """
+    with training_packages("bench"):
+        from asr.model import load
+        from export.benchmark import benchmark
+
+        benchmark(load(model), audio=audio, threads=threads, peers=peers, json_file=json_file)
+
+
+def soak(
+    model: ModelArgument,
+    hours: Annotated[float, typer.Option(min=0.001, help="Of sound, not of waiting.")] = 24.0,
+    data: Annotated[
+        list[Path] | None,
+        typer.Option(metavar="PATH", help="Recordings to hear, not tones; can be repeated."),
+    ] = None,
+    noise: Annotated[
+        list[Path] | None,
+        typer.Option(metavar="PATH", help="Noise for the pauses, not hiss; can be repeated."),
+    ] = None,
+    json_file: JsonFile = None,
+) -> None:
+    """Let a model listen for a day of sound, as fast as it can, and see that it stays as it was.
+
+    [bold]asr soak[/] commands
+    [bold]asr soak[/] english --data recordings/ --noise rain/ --hours 100
+
+    The same sound runs through two streams, cut in two ways: their events must be the
+    same, scores and states finite, and memory flat. A probe that is repeated must be
+    heard at the end as it was at the beginning. If not, the exit code is 2.
+    """
+    from asr.model import load
+    from asr.soak import soak
+
+    soak(load(model), hours, data=data or (), noise=noise or (), json_file=json_file)
+
+
+def _card_table(path: Path, card: dict[str, Any]) -> "Table":
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(title=str(path), show_header=False, title_justify="left")
+    table.add_column(style="bold")
+    table.add_column(overflow="fold")
+    for name, value in card.items():
+        if name == "training_data":
+            value = "\n".join(" - ".join(source.values()) for source in value)
+        elif isinstance(value, dict):
+            value = "\n".join(f"{key} = {entry}" for key, entry in value.items())
+        elif isinstance(value, tuple):
+            value = "  ".join(json.dumps(entry, ensure_ascii=False) for entry in value)
+        table.add_row(name, Text("-" if value in (None, "") else str(value)))
+    return table

@@ -1,0 +1,211 @@
+"""What commands have in common: arguments, options, and what becomes of them."""
+
+import functools
+import inspect
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from asr.cli.errors import CommandError
+from asr.cli.terminal import note
+from asr.formats import EventFormat
+
+if TYPE_CHECKING:
+    from asr.decode.options import DecodeOptions
+    from asr.decode.spotting import SpotOptions
+
+Paths = Annotated[
+    list[Path],
+    typer.Argument(
+        metavar="PATH", help="Audio files, or folders to look for them in; - is standard input."
+    ),
+]
+ModelArgument = Annotated[
+    str, typer.Argument(help="A bundled model, or the path of an .onnx file.")
+]
+ModelOption = Annotated[
+    str, typer.Option("--model", "-m", help="A bundled model, or the path of an .onnx file.")
+]
+SpottingModel = Annotated[
+    str | None,
+    typer.Option(
+        "--model",
+        "-m",
+        help="A bundled model, or the path of an .onnx file. "
+        "[default: commands; for --keywords english]",
+        show_default=False,
+    ),
+]
+OutputFormat = Annotated[
+    EventFormat, typer.Option("--format", "-f", help="Text to read, or JSON lines for programs.")
+]
+Jobs = Annotated[
+    int | None,
+    typer.Option(
+        "--jobs", "-j", min=1, help="Processes that share the files; as many as there are cores."
+    ),
+]
+RawRate = Annotated[
+    int | None,
+    typer.Option(
+        metavar="HZ",
+        min=1000,
+        max=768_000,
+        help="Standard input is raw PCM of this rate: 16 bits, little-endian, mono.",
+    ),
+]
+Keywords = Annotated[
+    str | None,
+    typer.Option(metavar="WORDS", help="Spot these instead: 'operator, wild fire=0.8'."),
+]
+NearMisses = Annotated[
+    bool, typer.Option("--near-misses", help="With --keywords: what nearly was one, and why not.")
+]
+Run = Annotated[Path, typer.Argument(help="The folder of a training run.")]
+Data = Annotated[
+    Path, typer.Argument(help="A folder of words, a JSON-lines manifest, or a recipe.")
+]
+Overrides = Annotated[
+    list[str] | None, typer.Argument(metavar="KEY=VALUE", help="Replace fields of it.")
+]
+JsonFile = Annotated[
+    Path | None, typer.Option("--json", metavar="FILE", help="Write the figures here too.")
+]
+Texts = Annotated[
+    list[Path],
+    typer.Argument(metavar="TEXT", help="Texts, one sentence a line, or training recipes."),
+]
+
+DECODING = "How scores become words (models that transcribe)"
+
+Command = Callable[..., None]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Decoding:
+    """The options of `DecodeOptions`, as they are given."""
+
+    beam: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            metavar="N",
+            rich_help_panel=DECODING,
+            help="Follow N texts at once, not just one.",
+        ),
+    ] = None
+    lm: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            rich_help_panel=DECODING,
+            help="A language model: ARPA ('asr lm build'), or .onnx ('asr train', 'asr export').",
+        ),
+    ] = None
+    lm_weight: Annotated[
+        float | None,
+        typer.Option(rich_help_panel=DECODING, help="Its weight: 'asr tune' finds it."),
+    ] = None
+    word_bonus: Annotated[
+        float | None,
+        typer.Option(rich_help_panel=DECODING, help="What each word adds beside it."),
+    ] = None
+    words: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", rich_help_panel=DECODING, help="Hear no words but these."),
+    ] = None
+    grammar: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE", rich_help_panel=DECODING, help="Hear what this JSGF grammar says only."
+        ),
+    ] = None
+    hotword: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="WORD",
+            rich_help_panel=DECODING,
+            help="Expect a word or phrase; can be repeated.",
+        ),
+    ] = None
+    n_best: Annotated[
+        int | None,
+        typer.Option(
+            min=1, metavar="N", rich_help_panel=DECODING, help="Give the N best texts, as JSON."
+        ),
+    ] = None
+
+    def read(self) -> "DecodeOptions":
+        """Read the files that are named; what is not given stays as the library has it."""
+        from asr.decode.grammar import read_grammar
+        from asr.decode.options import DecodeOptions, read_lm, read_words
+
+        chosen: dict[str, Any] = {
+            "beam": self.beam,
+            "lm": read_lm(self.lm) if self.lm else None,
+            "alpha": self.lm_weight,
+            "beta": self.word_bonus,
+            "words": read_words(self.words) if self.words else None,
+            "grammar": read_grammar(self.grammar) if self.grammar else None,
+            "hotwords": tuple(map(str.lower, self.hotword)) if self.hotword else None,
+            "n_best": self.n_best,
+        }
+        return DecodeOptions(**{name: value for name, value in chosen.items() if value is not None})
+
+
+def takes_decoding(*without: str) -> Callable[[Command], Command]:
+    """Give a command the options of `Decoding`, but for those `without`.
+
+    Typer finds the options of a command in its signature: there they stand in the place of the
+    parameter `decoding`, which is the DecodeOptions that they make when the command is called.
+    """
+    shared = dict(inspect.signature(Decoding).parameters)
+    for name in without:
+        del shared[name]
+
+    def decorate(command: Command) -> Command:
+        @functools.wraps(command)
+        def run(**values: Any) -> None:
+            chosen = {name: values.pop(name) for name in shared}
+            command(**values, decoding=Decoding(**chosen).read())
+
+        own = dict(inspect.signature(command).parameters)
+        del own["decoding"]
+        parameters = [*own.values(), *shared.values()]
+        run.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+        run.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
+        return run
+
+    return decorate
+
+
+def spot_options(keywords: str | None, near_misses: bool = False) -> "SpotOptions | None":
+    """Read typed keywords, and warn about those that will be mistaken; None if there are none."""
+    from asr.decode.spotting import SpotOptions, doubts, parse_keywords
+
+    if keywords is None:
+        if near_misses:
+            raise CommandError("--near-misses is about typed keywords; give them with --keywords")
+        return None
+    options = SpotOptions(keywords=parse_keywords(keywords), near_misses=near_misses)
+    for doubt in doubts(options.keywords):
+        note(f"warning: {doubt}")
+    return options
+
+
+def spotting_model(options: "SpotOptions | None") -> str:
+    return "english" if options else "commands"
+
+
+def either(
+    decoding: "DecodeOptions", spotting: "SpotOptions | None"
+) -> "DecodeOptions | SpotOptions":
+    """Return the one that was chosen. Raises CommandError if both were."""
+    from asr.decode.options import DecodeOptions
+
+    if spotting and decoding != DecodeOptions():
+        raise CommandError("--keywords excludes language models, word lists and the like")
+    return spotting or decoding

@@ -1,0 +1,201 @@
+"""Commands that train models, and measure what became of them."""
+
+import dataclasses
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from asr.cli.errors import training_packages
+from asr.cli.options import (
+    Data,
+    JsonFile,
+    Keywords,
+    ModelArgument,
+    Overrides,
+    Run,
+    either,
+    spot_options,
+    takes_decoding,
+)
+from asr.cli.terminal import note
+
+if TYPE_CHECKING:
+    from asr.decode.options import DecodeOptions
+
+
+def train(
+    config: Annotated[Path, typer.Argument(help="A TOML file; see the README for its fields.")],
+    overrides: Overrides = None,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on where the run was interrupted.")
+    ] = False,
+) -> None:
+    """Train a model on your own recordings.
+
+    [bold]asr train[/] my_words.toml
+    [bold]asr train[/] my_words.toml optimisation.epochs=10
+
+    Needs the training packages: pip install "earshot\\[train]"
+    """
+    with training_packages():
+        from asr.training.train import train
+
+        train(config, overrides or [], resume)
+
+
+def synthesise(
+    texts: Annotated[Path, typer.Argument(help="A text file, one text a line.")],
+    out: Annotated[Path, typer.Argument(help="The folder to write to.")],
+    takes: Annotated[int, typer.Option(min=1, help="How often each text is read.")] = 1,
+) -> None:
+    """Have texts read aloud by synthetic voices, to train on beside recordings.
+
+    [bold]asr synthesise[/] texts.txt synthetic/ --takes 20
+
+    Writes FLAC files and a manifest.jsonl that a training configuration can name as a source.
+    Needs the programs espeak-ng and flite.
+    """
+    from asr.training.synthesise import synthesise
+
+    manifest = synthesise(texts, out, takes)
+    note(f"wrote {manifest}")
+
+
+def compare(
+    config: Annotated[Path, typer.Argument(help="A TOML file, as for 'asr train'.")],
+    overrides: Overrides = None,
+    minutes: Annotated[
+        float, typer.Option(min=0.001, help="Of each training, validation not counted.")
+    ] = 30.0,
+    seeds: Annotated[int, typer.Option(min=1, help="Trainings of each encoder.")] = 3,
+    parameters: Annotated[
+        int | None,
+        typer.Option(min=1, help="Of each model. [default: those of CONFIG]", show_default=False),
+    ] = None,
+    kind: Annotated[
+        list[str] | None, typer.Option(help="Only this encoder; can be repeated. [default: all]")
+    ] = None,
+) -> None:
+    """Compare the encoders: equal parameters, equal time to train, equal recordings.
+
+    [bold]asr compare[/] my_words.toml --minutes 30 --seeds 3
+    [bold]asr compare[/] my_words.toml --kind lstm --kind gru --parameters 300000
+
+    Trains each encoder of the family by the same recipe, exports it and measures it on
+    speakers that the training held out. The table, a plot and all runs are written to
+    runs/<name>-compare; after an interruption, the same command goes on.
+    Needs the training packages: pip install "earshot\\[train]"
+    """
+    with training_packages():
+        from export.compare import compare
+
+        compare(
+            config,
+            overrides or (),
+            kinds=kind or (),
+            minutes=minutes,
+            seeds=seeds,
+            parameters=parameters,
+        )
+
+
+def explain(
+    run: Run,
+    recording: Annotated[Path, typer.Argument(help="What it hears; of this the first 8 seconds.")],
+    out: Annotated[
+        Path, typer.Option("--out", "-o", metavar="FILE.png", help="The picture to write.")
+    ],
+    compare: Annotated[
+        Path | None,
+        typer.Option(metavar="RUN", help="Another run, whose gradients are drawn beside these."),
+    ] = None,
+) -> None:
+    """See why: gates and memory of an encoder over time, and how far back it hears.
+
+    [bold]asr explain[/] runs/lstm stop.wav -o lstm.png
+    [bold]asr explain[/] runs/lstm stop.wav -o lstm.png --compare runs/rnn
+
+    Under the spectrogram stand the gates, the hidden state and the cell state of each
+    layer; below them, how the gradient of the last output falls with the distance in
+    time: in a plain recurrence it vanishes. Needs the training packages:
+    pip install "earshot\\[train]"
+    """
+    with training_packages():
+        from asr.training.explain import explain
+
+        explain(run, recording, out, compare)
+
+
+@takes_decoding("n_best")
+def evaluate(
+    model: ModelArgument,
+    data: Data,
+    json_file: JsonFile = None,
+    plot: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE.png", help="Draw the confusion matrix, or the DET curve."),
+    ] = None,
+    keywords: Keywords = None,
+    *,
+    decoding: "DecodeOptions",
+) -> None:
+    """Measure a model on recordings whose words are known.
+
+    [bold]asr evaluate[/] commands my_recordings/
+    [bold]asr evaluate[/] english test.jsonl --json figures.json
+    [bold]asr evaluate[/] my_words.onnx my_words.toml    the speakers that the training held out
+
+    [bold]asr evaluate[/] english test.jsonl --lm lm.arpa --lm-weight 0.4 --word-bonus 2
+    [bold]asr evaluate[/] english calls.jsonl --keywords "operator, wild fire" --plot det.png
+
+    Of --keywords it counts misses, false alarms and the delay. A manifest can say in
+    keyword_start and keyword_end when the keyword of its text is said, in seconds.
+    Intervals are 95 % confidence. Needs the training packages: pip install "earshot\\[train]"
+    """
+    options = either(decoding, spot_options(keywords))
+    with training_packages():
+        from asr.decode.spotting import SpotOptions
+        from asr.model import load
+        from asr.training.evaluate import evaluate
+        from asr.training.evaluate_keywords import evaluate_keywords
+
+        if isinstance(options, SpotOptions):
+            evaluate_keywords(load(model), data, options, json_file, plot)
+        else:
+            evaluate(load(model), data, json_file, plot, options)
+
+
+@takes_decoding("lm", "lm_weight", "word_bonus", "n_best")
+def tune(
+    model: ModelArgument,
+    data: Data,
+    lm: Annotated[Path, typer.Option(metavar="FILE", help="The language model, ARPA or .onnx.")],
+    speaker: Annotated[
+        str, typer.Option(help="What names the speaker in DATA, as in a recipe: '{speaker}'.")
+    ] = "",
+    halves: Annotated[
+        bool, typer.Option(help="Tune on half of the speakers and report on the others.")
+    ] = True,
+    json_file: JsonFile = None,
+    *,
+    decoding: "DecodeOptions",
+) -> None:
+    """Find the weights of a language model on recordings whose words are known.
+
+    [bold]asr tune[/] english my_words.toml --lm lm.arpa
+    [bold]asr tune[/] english test.jsonl --speaker '{speaker}' --lm lm.arpa
+
+    DATA must be neither what the acoustic model nor what the language model was
+    trained on; of a recipe, the speakers that it holds out are taken. Prints the
+    word and character error rates of each setting, and the options for the best.
+
+    Needs the training packages: pip install "earshot\\[train]"
+    """
+    with training_packages():
+        from asr.decode.options import read_lm
+        from asr.model import load
+        from asr.training.tune import tune
+
+        options = dataclasses.replace(decoding, lm=read_lm(lm))
+        tune(load(model), data, options, speaker=speaker, halves=halves, json_file=json_file)
