@@ -85,13 +85,14 @@ def recogniser(folder: Path, tmp_path: Path, warm_epochs: int = 0, **fields: obj
     sentences = source(
         folder / "sentences" / "manifest.jsonl", speaker="{speaker}", validation_speakers=held_out
     )
-    return settings_for(
+    config = settings_for(
         tmp_path, [sentences | fields], {"kind": "ctc"}, warm_epochs=warm_epochs, warm_seconds=0.7
     )
+    return with_data(config, lead=0.0)
 
 
-def with_join(config: Config, share: float) -> Config:
-    return replace(config, data=replace(config.data, join=share))
+def with_data(config: Config, **shares: float) -> Config:
+    return replace(config, data=replace(config.data, **shares))
 
 
 # Speakers
@@ -450,7 +451,7 @@ def test_without_short_recordings_training_starts_with_all(folder: Path, tmp_pat
 
 
 def test_short_texts_are_joined_with_spaces_and_none_is_lost(folder: Path, tmp_path: Path) -> None:
-    config = with_join(recogniser(folder, tmp_path), 0.7)
+    config = with_data(recogniser(folder, tmp_path), join=0.7)
     corpus = load_corpus(config)
     items = [item for batch in plan_epoch(config, corpus, 1) for item in batch]
     assert any(item.before for item in items) and any(not item.before for item in items)
@@ -466,8 +467,27 @@ def test_short_texts_are_joined_with_spaces_and_none_is_lost(folder: Path, tmp_p
     assert heard == Counter(example.recording.path.name for example in corpus.train)
 
 
+def test_silence_goes_before_some_of_the_texts_and_noise_into_it(
+    folder: Path, tmp_path: Path
+) -> None:
+    config = with_data(recogniser(folder, tmp_path), lead=0.5)
+    corpus = load_corpus(config)
+    items = [item for batch in plan_epoch(config, corpus, 1) for item in batch]
+    late = [item for item in items if item.lead]
+    assert 0.2 * len(items) < len(late) < 0.8 * len(items)
+    for item in late:
+        assert item.length == item.lead + item.samples
+        assert 0.2 <= item.lead / config.model.mfcc.sample_rate <= 10.0
+        heard = item.waveform([])
+        assert not heard[: item.lead].any()
+        np.testing.assert_array_equal(heard[item.lead :], replace(item, lead=0).waveform([]))
+    always = AugmentConfig(speed=0, shift=0, room=0, telephone=0, gain=0, noise=1, coloured=1)
+    augmenter = Augmenter(always, [], config.model.mfcc.sample_rate)
+    assert late[0].waveform([], augmenter)[: late[0].lead].all()
+
+
 def test_a_word_amid_other_sound_is_still_the_answer(words: tuple[Config, Corpus]) -> None:
-    config, corpus = with_join(words[0], 0.5), words[1]
+    config, corpus = with_data(words[0], join=0.5), words[1]
     items = [item for batch in plan_epoch(config, corpus, 0) for item in batch]
     assert np.mean([bool(item.after) for item in items]) == pytest.approx(0.5, abs=0.15)
     assert {len(item.before) for item in items} == {0, 1, 2}

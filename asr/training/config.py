@@ -74,6 +74,8 @@ class DataConfig:
     unknown, silence: share of an epoch's examples with these labels (classifier).
     join: share of the examples heard among others without a break, as words are in a stream:
         short texts one after the other (ctc), or other sound before and after (classifier).
+    lead: share of the texts that silence goes before (ctc), with or without noise in it: who only
+        heard speech that starts at once, hears it worse after a pause.
     epoch_seconds: an epoch has at least so much audio; a smaller set is drawn several times, with
         other augmentation each time.
     max_seconds: longer recordings are left out of CTC training, and cut for classifiers.
@@ -88,6 +90,7 @@ class DataConfig:
     unknown: float = 0.15
     silence: float = 0.06
     join: float = 0.0
+    lead: float = 0.3
     epoch_seconds: float = 6400.0
     max_seconds: float = 16.0
     warm_epochs: int = 3
@@ -100,7 +103,7 @@ class DataConfig:
                 f"data.unknown {self.unknown:g} and data.silence {self.silence:g} are shares of an "
                 "epoch; together they must leave some of it for the words"
             )
-        for name in ("balance", "join"):
+        for name in ("balance", "join", "lead"):
             if not 0.0 <= getattr(self, name) <= 1.0:
                 raise ConfigError(f"data.{name} {getattr(self, name):g} must be in 0..1")
         if self.max_seconds <= 0.0 or self.validation_limit < 1:

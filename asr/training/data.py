@@ -39,6 +39,7 @@ POOL_BATCHES = 40  # batches whose recordings are sorted by length together
 CROP_TRIES = 4
 JOINED_SECONDS = 4.0  # short recordings are joined up to about this length
 LEAD_ITEMS = 2  # the most that a classifier's example follows
+LEAD_SECONDS = (0.2, 10.0)  # of silence before a text, evenly on a scale of octaves
 AFTER_SECONDS = (0.05, 0.35)  # of other sound when a classifier is asked
 CHARACTERS_PER_SECOND = 15  # of speech: what a second in the settings is to texts alone
 WARM_SHARE = 0.05  # of the recordings must be short enough for warm epochs to make sense
@@ -357,6 +358,7 @@ class Item:
     """One draw of an epoch: an example (None: noise alone), and the seed of its augmentation.
 
     samples: length of the example in it; before, after: what else is heard, as in a stream.
+    lead: samples of silence in front of the example, in which augmentation may put noise.
     targets: of everything heard; a classifier is only asked for the example.
     """
 
@@ -364,6 +366,7 @@ class Item:
     targets: tuple[int, ...]
     samples: int
     seed: int
+    lead: int = 0
     before: "tuple[Item, ...]" = ()
     after: "tuple[Item, ...]" = ()
 
@@ -375,7 +378,7 @@ class Item:
     @property
     def length(self) -> int:
         """Samples in all, before augmentation."""
-        return self.samples + sum(item.samples for item in (*self.before, *self.after))
+        return sum(item.lead + item.samples for item in self.heard)
 
     def waveform(self, noises: list[np.ndarray], augmenter: Augmenter | None = None) -> np.ndarray:
         """float32 (length,), a little else if augmented: all recordings one after the other."""
@@ -390,6 +393,7 @@ class Item:
             waveform = self.example.waveform()
             if len(waveform) > self.samples:
                 waveform = _lively_crop(waveform, self.samples, rng)
+        waveform = np.pad(waveform, (self.lead, 0))
         return waveform if augmenter is None else augmenter(waveform, rng)
 
 
@@ -437,6 +441,8 @@ def plan_epoch(config: Config, corpus: Corpus, epoch: int) -> list[list[Item]]:
     elif _classifies(config):
         items = [_surround(config, items, item, rng) for item in items]
     else:
+        if config.model.head.kind == "ctc":
+            items = [_wait(config, item, rng) for item in items]
         items = _join(config, corpus.labels, items, rng)
     order = rng.permutation(len(items))
     batches = []
@@ -507,6 +513,14 @@ def _draw_texts(config: Config, corpus: Corpus, rng: np.random.Generator) -> lis
     times = np.floor(weights + rng.random(len(weights))).astype(int)
     chosen = np.repeat(np.arange(len(weights)), times)
     return [_item(corpus.train[k], rng, corpus.train[k].samples) for k in chosen]
+
+
+def _wait(config: Config, item: Item, rng: np.random.Generator) -> Item:
+    """Let silence go before a text, by chance: briefly mostly, for as long as 10 s at times."""
+    if rng.random() >= config.data.lead:
+        return item
+    low, high = np.log(LEAD_SECONDS)
+    return replace(item, lead=int(np.exp(rng.uniform(low, high)) * _rate(config)))
 
 
 def _join(
