@@ -7,6 +7,7 @@ default is how a device ends up hearing other features than the ones the model w
 
 import dataclasses
 import json
+import math
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal, Self, get_args
 
@@ -14,7 +15,7 @@ from features.errors import EarshotError
 
 METADATA_KEY = "earshot"
 LANGUAGE = "lm"  # the task of a LanguageCard
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 
 Task = Literal["ctc", "classify"]
 Precision = Literal["fp32", "int8"]
@@ -37,6 +38,29 @@ class Trigger:
             raise CardError(f"trigger threshold {self.threshold} is not a probability in (0, 1]")
         if self.smoothing < 0.0 or self.refractory < 0.0:
             raise CardError("trigger smoothing and refractory times must not be negative")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Calibration:
+    """How words of a ctc model are read: what 'asr calibrate' measured on recordings.
+
+    scale, offset: the confidence of a word is sigmoid(scale * logit(p) + offset), p being the
+    probability that the model gives it.
+    onset: how long a word goes on, in seconds, before the model gives its first label.
+    """
+
+    scale: float
+    offset: float
+    onset: float
+
+    def __post_init__(self) -> None:
+        if not 0.0 < self.scale < math.inf or not math.isfinite(self.offset):
+            raise CardError(f"calibration {self.scale}, {self.offset} turns confidence around")
+        if not 0.0 <= self.onset < math.inf:
+            raise CardError(f"calibration onset {self.onset} is no time that a word goes on")
+
+
+UNCALIBRATED = Calibration(scale=1.0, offset=0.0, onset=0.0)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -156,6 +180,7 @@ class ModelCard(Card):
     window_length: int | None
     mfcc: dict[str, Any]
     trigger: Trigger | None
+    calibration: Calibration | None
 
     def __post_init__(self) -> None:
         if self.task not in get_args(Task):
@@ -171,6 +196,8 @@ class ModelCard(Card):
             raise CardError("block_length must be a multiple of hop_length")
         if (self.task == "classify") != (self.trigger is not None):
             raise CardError("a classify model needs trigger settings, a ctc model has none")
+        if (self.task == "ctc") != (self.calibration is not None):
+            raise CardError("a ctc model needs a calibration, a classify model has none")
         if (self.task == "classify") != (self.window_length is not None):
             raise CardError("a classify model needs a window_length, a ctc model has none")
 
@@ -181,7 +208,9 @@ class ModelCard(Card):
 
     @classmethod
     def _parsed(cls, fields: dict[str, Any]) -> dict[str, Any]:
+        calibration = fields["calibration"]
         return super()._parsed(fields) | {
             "background": tuple(fields["background"]),
             "trigger": Trigger(**fields["trigger"]) if fields["trigger"] else None,
+            "calibration": Calibration(**calibration) if calibration else None,
         }

@@ -12,7 +12,15 @@ from typing import Any
 
 import onnx
 
-from asr.card import LANGUAGE, METADATA_KEY, SCHEMA_VERSION, Card, LanguageCard, ModelCard
+from asr.card import (
+    LANGUAGE,
+    METADATA_KEY,
+    SCHEMA_VERSION,
+    UNCALIBRATED,
+    Card,
+    LanguageCard,
+    ModelCard,
+)
 from asr.decode.neural import NeuralModel
 from asr.model import Model
 from asr.training.checkpoint import BEST, load_checkpoint, rebuild, rebuild_any
@@ -163,6 +171,7 @@ def _card(
         window_length=window if classifies else None,
         mfcc=asdict(config.model.mfcc),
         trigger=config.trigger if classifies else None,
+        calibration=None if classifies else UNCALIBRATED,
     )
 
 

@@ -283,8 +283,9 @@ def test_a_talked_in_word_has_a_low_confidence() -> None:
     fusion = WordList(SPELLING, ["ab"])
     (event,) = utterances(decode(SPELLING, log_probs, fusion))
     (word,) = event.words
-    peaks = [float(log_probs[:3, 2].max()), float(log_probs[3:, 3].max())]
-    assert word.confidence == pytest.approx(math.exp(sum(peaks) / 2))
+    masses = texts_by_definition(SPELLING, log_probs)
+    assert word.confidence == pytest.approx(math.exp(masses["ab"]))
+    assert word.confidence < math.exp(max(masses.values()))
 
 
 def test_reset_forgets_the_open_utterance_and_the_time() -> None:

@@ -13,7 +13,7 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-from asr.card import METADATA_KEY, SCHEMA_VERSION, DataSource, ModelCard, Trigger
+from asr.card import METADATA_KEY, SCHEMA_VERSION, UNCALIBRATED, DataSource, ModelCard, Trigger
 
 SAMPLE_RATE = 16000
 HOP = 160
@@ -52,6 +52,7 @@ def card(task: str, labels: Sequence[str], **fields: Any) -> ModelCard:
         "mfcc": {},
         "encoder": {},
         "trigger": Trigger(threshold=0.5, smoothing=0.12, refractory=0.4) if spots else None,
+        "calibration": None if spots else UNCALIBRATED,
         "precision": "fp32",
         "parameters": 0,
         "metrics": {},

@@ -52,11 +52,11 @@ class Character:
 
 @dataclass(frozen=True)
 class Word:
-    """One word of a transcript, from the start of its first label to the end of its last.
+    """One word of a transcript. It ends with its last label.
 
-    confidence: in (0, 1], the geometric mean, over its labels, of the highest probability that
-    the model gave the label while the alignment has it. What a language model or a word list
-    talked the decoder into, against the sound, scores low.
+    confidence: in (0, 1], the probability that it is right. It comes from the sound alone, and is
+    calibrated on words that were decoded greedily ('asr calibrate'): what a language model or a
+    word list talked the decoder into, against the sound, scores low.
     """
 
     text: str

@@ -24,8 +24,7 @@ def align(log_probs: np.ndarray, labels: Sequence[int], alphabet: Alphabet) -> l
     spans: list[Span] = []
     for number, label in enumerate(labels):
         frames = np.flatnonzero(path == 2 * number + 1)
-        start, end = int(frames[0]), int(frames[-1]) + 1
-        spans.append(Span(label, start, end, float(log_probs[start:end, label].max())))
+        spans.append(Span(label, int(frames[0]), int(frames[-1]) + 1))
     return spans
 
 

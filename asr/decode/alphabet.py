@@ -1,14 +1,18 @@
-"""What the labels of a CTC model mean: letters, words, times, and where an utterance ends."""
+"""What the labels of a CTC model mean: letters, words, times, how sure they are, and where an
+utterance ends."""
 
 import itertools
 import math
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import NamedTuple
 
-from asr.card import ModelCard
+import numpy as np
+
+from asr.card import UNCALIBRATED, Calibration, ModelCard
 from asr.decode import Alternative, Character, DecodeError, Utterance, Word
+from asr.decode.confidence import REACH_SECONDS, confidences, readings, stretches
 
 SEPARATOR = " "
 PAUSE_SECONDS = 0.8
@@ -17,31 +21,33 @@ UTMOST_SECONDS = 60.0
 
 
 class Span(NamedTuple):
-    """A label on a path, in frames `start` to `end` (exclusive); peak: its best log-probability."""
+    """A label on a path, in frames `start` to `end` (exclusive)."""
 
     label: int
     start: int
     end: int
-    peak: float
 
 
 @dataclass(frozen=True)
 class Alphabet:
     """The labels of a CTC model: characters with " " between words, or whole words.
 
-    blank: the index of the label that reads nothing; frame_seconds: time between two frames.
+    blank: the index of the label that reads nothing; frame_seconds: time between two frames;
+    calibration: how words get their confidence and their beginning.
     """
 
     labels: tuple[str, ...]
     blank: int
     frame_seconds: float
+    calibration: Calibration = UNCALIBRATED
 
     @classmethod
     def of(cls, card: ModelCard) -> "Alphabet":
         """The labels of a model's card."""
-        if card.blank is None:
+        if card.blank is None or card.calibration is None:
             raise ValueError(f"model {card.name} is no ctc model")
-        return cls(card.labels, card.blank, card.hop_length / card.sample_rate)
+        frame_seconds = card.hop_length / card.sample_rate
+        return cls(card.labels, card.blank, frame_seconds, card.calibration)
 
     @cached_property
     def separator(self) -> int | None:
@@ -77,35 +83,59 @@ class Alphabet:
             raise DecodeError(f"{where}: the model cannot say {lacking} in '{text}'; respell it")
         return numbers
 
-    def words(self, spans: Sequence[Span]) -> tuple[Word, ...]:
-        """Return the words of a path, with their times and confidence."""
-        if not self.spells:
-            return tuple(self._word([span]) for span in spans)
-        parts = itertools.groupby(spans, lambda span: span.label == self.separator)
-        return tuple(self._word(list(part)) for apart, part in parts if not apart)
+    def words(self, spans: Sequence[Span], first: int) -> tuple[Word, ...]:
+        """Return the words of a path, with their times; none begins before frame `first`."""
+        words: list[Word] = []
+        free = first * self.frame_seconds
+        for part in self._parts(spans):
+            words.append(self._word(part, free))
+            free = words[-1].end
+        return tuple(words)
 
     def utterance(
-        self, spans: Sequence[Span], alternatives: tuple[Alternative, ...] = ()
+        self,
+        spans: Sequence[Span],
+        log_probs: np.ndarray,
+        first: int,
+        alternatives: tuple[Alternative, ...] = (),
     ) -> list[Utterance]:
-        """Return the utterance of a path, or nothing if there are no words on it."""
-        words = self.words(spans)
+        """Return the utterance of a path, or nothing if there are no words on it.
+
+        log_probs: (frames, labels) of the utterance, whose first frame is frame `first`.
+        """
+        words = self.words(spans, first)
         if not words:
             return []
+        sure = self._confidences(spans, log_probs, first)
+        words = tuple(replace(w, confidence=c) for w, c in zip(words, sure, strict=True))
         text = " ".join(word.text for word in words)
         return [Utterance(text, words[0].start, words[-1].end, words, alternatives)]
 
-    def _word(self, spans: Sequence[Span]) -> Word:
+    def _confidences(self, spans: Sequence[Span], log_probs: np.ndarray, first: int) -> list[float]:
+        parts = self._parts(spans)
+        own = [(part[0].start - first, part[-1].end - first) for part in parts]
+        frames = stretches(own, len(log_probs), round(REACH_SECONDS / self.frame_seconds))
+        labels = [[span.label for span in part] for part in parts]
+        scores = readings(log_probs, frames, labels, self.blank, self.separator)
+        return confidences(scores, self.calibration).tolist()
+
+    def _parts(self, spans: Sequence[Span]) -> list[list[Span]]:
+        """The spans of each word."""
+        if not self.spells:
+            return [[span] for span in spans]
+        parts = itertools.groupby(spans, lambda span: span.label == self.separator)
+        return [list(part) for apart, part in parts if not apart]
+
+    def _word(self, spans: Sequence[Span], free: float) -> Word:
+        """A word, which begins before its first label does, but not before the time `free`."""
+        starts = [span.start * self.frame_seconds for span in spans]
+        starts[0] = max(starts[0] - self.calibration.onset, free)
         characters = tuple(
-            Character(
-                self.labels[span.label],
-                span.start * self.frame_seconds,
-                span.end * self.frame_seconds,
-            )
-            for span in spans
+            Character(self.labels[span.label], start, span.end * self.frame_seconds)
+            for span, start in zip(spans, starts, strict=True)
         )
         text = "".join(character.text for character in characters)
-        confidence = math.exp(sum(span.peak for span in spans) / len(spans))
-        return Word(text, characters[0].start, characters[-1].end, confidence, characters)
+        return Word(text, characters[0].start, characters[-1].end, characters=characters)
 
 
 class Endpointer:

@@ -220,7 +220,8 @@ class BeamDecoder:
         if (text, stable) == self._told:
             return []
         self._told = (text, stable)
-        words = self._alphabet.words([Span(p.label, p.frame, p.frame + 1, 0.0) for p in best])
+        spans = [Span(p.label, p.frame, p.frame + 1) for p in best]
+        words = self._alphabet.words(spans, self._first)
         now = self._frame * self._alphabet.frame_seconds
         start, end = (words[0].start, words[-1].end) if words else (now, now)
         return [Partial(text, start, end, stable)]
@@ -256,12 +257,13 @@ class BeamDecoder:
         text, _, prefix = ranked[0]
         if not text:
             return []
+        log_probs = np.stack(heard)
         spans = [
             span._replace(start=first + span.start, end=first + span.end)
-            for span in align(np.stack(heard), prefix.labels(), self._alphabet)
+            for span in align(log_probs, prefix.labels(), self._alphabet)
         ]
         best = tuple(Alternative(text, score) for text, score, _ in ranked[: self._n_best])
-        return self._alphabet.utterance(spans, best)
+        return self._alphabet.utterance(spans, log_probs, first, best)
 
     def _ranked(self) -> list[tuple[str, float, Prefix]]:
         """The texts of the beam that are whole, best first, with their scores.

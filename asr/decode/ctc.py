@@ -27,9 +27,9 @@ class GreedyDecoder:
     def push(self, log_probs: np.ndarray) -> list[Partial | Utterance]:
         """Decode (frames, labels); at most one Partial, the newest, follows the utterances."""
         events: list[Partial | Utterance] = []
-        best, peaks = log_probs.argmax(axis=1).tolist(), log_probs.max(axis=1).tolist()
-        for label, peak in zip(best, peaks, strict=True):
-            self._advance(label, peak)
+        for label, row in zip(log_probs.argmax(axis=1).tolist(), log_probs, strict=True):
+            self._heard.append(row)
+            self._advance(label)
             if self._endpointer.ends(label):
                 events += self._end_utterance()
         return events + self._partial()
@@ -39,13 +39,12 @@ class GreedyDecoder:
         self._endpointer.reset()
         return self._end_utterance()
 
-    def _advance(self, label: int, peak: float) -> None:
+    def _advance(self, label: int) -> None:
         if label == self._last:  # a label that the last utterance ended in is not read again
             if self._spans and label != self._alphabet.blank:
-                span = self._spans[-1]
-                self._spans[-1] = span._replace(end=self._frame + 1, peak=max(span.peak, peak))
+                self._spans[-1] = self._spans[-1]._replace(end=self._frame + 1)
         elif label != self._alphabet.blank:
-            self._spans.append(Span(label, self._frame, self._frame + 1, peak))
+            self._spans.append(Span(label, self._frame, self._frame + 1))
         self._last = label
         self._frame += 1
 
@@ -55,16 +54,18 @@ class GreedyDecoder:
         if text == self._told:
             return []
         self._told = text
-        words = self._alphabet.words(self._spans)
+        words = self._alphabet.words(self._spans, self._first)
         complete = words if self._spans[-1].label == self._alphabet.separator else words[:-1]
         stable = " ".join(word.text for word in complete)
         return [Partial(text, words[0].start, words[-1].end, stable)]
 
     def _begin_utterance(self) -> None:
+        self._first = self._frame
+        self._heard: list[np.ndarray] = []
         self._spans: list[Span] = []
         self._told = ""
 
     def _end_utterance(self) -> list[Utterance]:
-        spans = self._spans
+        spans, heard, first = self._spans, self._heard, self._first
         self._begin_utterance()
-        return self._alphabet.utterance(spans)
+        return self._alphabet.utterance(spans, np.stack(heard), first) if spans else []
