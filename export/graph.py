@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from asr.training.cells.cell import Cell, State
 from asr.training.language_model import LanguageModel
 from asr.training.model import AcousticModel
-from features.mfcc import MfccConfig
+from features.mfcc import MfccConfig, half_hann
 
 EXAMPLE_SECONDS = 1.0
 EXAMPLE_BLOCKS = 3
@@ -210,31 +210,25 @@ def _compact_dft(proto: onnx.ModelProto, config: MfccConfig) -> None:
     file is smaller by up to half a megabyte.
     """
     period = 2 * config.n_fft
+    samples = np.arange(1, config.window_length // 2 + 1)[:, None]
     constants = {
         "dft_bins": np.arange(config.n_fft // 2 + 1),
         "dft_size": np.array(period),
         "dft_period": np.cos(2.0 * np.pi * np.arange(period) / period).astype(np.float32),
+        "dft_offsets": config.window_length - 2 * samples,
+        "dft_window": half_hann(config.window_length)[:, None].numpy(),
     }
-    hann = np.hanning(config.window_length + 1).astype(np.float32)
-    rows = {"cosines": config.window_length // 2, "sines": (config.window_length - 1) // 2}
-    phases = {"cosines": 0, "sines": period // 4}
-    nodes = []
-    for part in rows:
+    nodes = [helper.make_node("Mul", ["dft_offsets", "dft_bins"], ["dft_product"])]
+    for part, phase in {"cosines": 0, "sines": period // 4}.items():
         stored = next(item for item in proto.graph.initializer if item.name.endswith(part))
         proto.graph.initializer.remove(stored)
-        samples = np.arange(1, rows[part] + 1)[:, None]
         name = f"dft_{part}"
-        constants |= {
-            f"{name}_offsets": config.window_length - 2 * samples,
-            f"{name}_phase": np.array(-phases[part]),
-            f"{name}_window": hann[samples],
-        }
+        constants[f"{name}_phase"] = np.array(-phase)
         nodes += [
-            helper.make_node("Mul", [f"{name}_offsets", "dft_bins"], [f"{name}_product"]),
-            helper.make_node("Add", [f"{name}_product", f"{name}_phase"], [f"{name}_angle"]),
+            helper.make_node("Add", ["dft_product", f"{name}_phase"], [f"{name}_angle"]),
             helper.make_node("Mod", [f"{name}_angle", "dft_size"], [f"{name}_index"]),
             helper.make_node("Gather", ["dft_period", f"{name}_index"], [f"{name}_plain"]),
-            helper.make_node("Mul", [f"{name}_plain", f"{name}_window"], [stored.name]),
+            helper.make_node("Mul", [f"{name}_plain", "dft_window"], [stored.name]),
         ]
     proto.graph.initializer.extend(numpy_helper.from_array(v, key) for key, v in constants.items())
     for position, node in enumerate(nodes):

@@ -14,6 +14,7 @@ from torch.nn import functional
 
 from features.errors import EarshotError
 from features.torchaudio_import import import_torchaudio
+from features.windows import windows
 
 DELTA_REACH = 2  # frames to either side that one delta order looks at
 
@@ -118,13 +119,11 @@ class Mfcc(nn.Module):
         """
         if waveforms.shape[-1] < self.config.context_length:
             return waveforms.new_zeros(waveforms.shape[0], 0, self.config.coefficients)
-        window_length, pairs = self.config.window_length, len(self.sines)
-        frames = waveforms.unfold(1, window_length, self.config.hop_length)
-        early = frames[..., 1 : pairs + 1]  # the window is zero at sample 0
-        late = frames[..., window_length - pairs :].flip(-1)
-        middle = frames[..., pairs + 1 : window_length - pairs]
-        even = torch.cat([early + late, middle], dim=-1)
-        power = (even @ self.cosines).square() + ((early - late) @ self.sines).square()
+        half = self.config.window_length // 2
+        frames = windows(waveforms, self.config.window_length, self.config.hop_length)
+        early = frames[..., 1 : half + 1]  # the window is zero at sample 0
+        late = frames[..., self.config.window_length - half :].flip(-1)
+        power = ((early + late) @ self.cosines).square() + ((early - late) @ self.sines).square()
         decibels = 10.0 * torch.log10((power @ self.mel).clamp(min=self.config.floor))
         cepstra = decibels @ self.dct
         return self._with_deltas(cepstra) if self.config.deltas else cepstra
@@ -155,14 +154,21 @@ def _delta_filters(orders: int) -> Tensor:
 
 
 def _half_dft(config: MfccConfig) -> tuple[Tensor, Tensor]:
-    """Windowed cosines [window // 2, bins] and sines [(window - 1) // 2, bins].
+    """Windowed cosines and sines [window // 2, bins].
 
-    Row n - 1 is for sample n and its mirror image, window - n; phases count from the middle.
+    Row n - 1 is for sample n and its mirror image, window - n; phases count from the middle. The
+    sample there, where an even window has one, is its own image, and so counts half.
     """
     samples = torch.arange(1, config.window_length // 2 + 1, dtype=torch.float64)[:, None]
     bins = torch.arange(config.n_fft // 2 + 1, dtype=torch.float64)
     angle = 2.0 * math.pi * bins * (config.window_length / 2 - samples) / config.n_fft
-    window = torch.hann_window(config.window_length, dtype=torch.float64).float()
-    window = window[1 : config.window_length // 2 + 1, None]
-    sines = torch.sin(angle).float() * window
-    return torch.cos(angle).float() * window, sines[: (config.window_length - 1) // 2]
+    window = half_hann(config.window_length)[:, None]
+    return torch.cos(angle).float() * window, torch.sin(angle).float() * window
+
+
+def half_hann(length: int) -> Tensor:
+    """Samples 1 to length // 2 of a Hann window [length // 2]; one in the middle counts half."""
+    window = torch.hann_window(length, dtype=torch.float64).float()[1 : length // 2 + 1]
+    if length % 2 == 0:
+        window[-1] /= 2
+    return window

@@ -28,6 +28,7 @@ CONFIGS = {
         n_mfcc=13,
         f_max=4_000.0,
     ),
+    "odd window": MfccConfig(window_length=401, hop_length=401),
     "full window": MfccConfig(window_length=512, hop_length=256, n_mfcc=20, f_min=0.0),
     "high floor": MfccConfig(n_fft=1024, n_mels=64, n_mfcc=13, floor=1e-3),
 }

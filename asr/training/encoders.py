@@ -27,6 +27,7 @@ from asr.training.cells.attention import WindowedAttention
 from asr.training.cells.cell import State
 from asr.training.stem import KERNEL
 from features.errors import EarshotError
+from features.windows import windows
 
 
 class Latency(NamedTuple):
@@ -206,11 +207,11 @@ class Layer(nn.Module):
         now, ahead = heard.split([frames.shape[1], look_ahead], dim=1)
         output, following = self.forwards.run(now, state)
         if self.backwards is not None:
-            windows = heard.unfold(1, block + look_ahead, block).transpose(2, 3)
-            rows = windows.flatten(0, 1)
+            blocks = windows(heard, block + look_ahead, block)
+            rows = blocks.flatten(0, 1)
             start = self.backwards.zero_state(rows.shape[0], rows)
             back, _ = self.backwards.run(rows.flip(1), start)
-            back = back[:, look_ahead:].flip(1).unflatten(0, windows.shape[:2]).flatten(1, 2)
+            back = back[:, look_ahead:].flip(1).unflatten(0, blocks.shape[:2]).flatten(1, 2)
             output = torch.cat([output, back], dim=-1)
         output, more = self._finish(now, output, state)
         return output, following | more | ({"ahead": ahead} if look_ahead else {})
