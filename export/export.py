@@ -23,7 +23,7 @@ from asr.card import (
 )
 from asr.decode.neural import NeuralModel
 from asr.model import Model
-from asr.training.checkpoint import BEST, load_checkpoint, rebuild, rebuild_any
+from asr.training.checkpoint import best_checkpoint, load_checkpoint, rebuild, rebuild_any
 from asr.training.config import Config
 from asr.training.data import SILENCE, UNKNOWN
 from asr.training.encoders import Latency
@@ -62,7 +62,7 @@ def export_run(
     agreed with the trained model. Raises CheckpointError, EncoderConfigError, ParityError,
     QuantisationError or ExportError; then nothing is written.
     """
-    checkpoint = _checkpoint(run)
+    checkpoint = best_checkpoint(run)
     content = load_checkpoint(checkpoint)
     config, labels, model = rebuild(content, checkpoint)
     if latency is not None:
@@ -88,14 +88,14 @@ def export_run(
 
 def is_language_model(run: Path) -> bool:
     """Whether a training run (its folder, or a checkpoint) is that of a language model."""
-    content = load_checkpoint(_checkpoint(run))
+    content = load_checkpoint(best_checkpoint(run))
     return json.loads(content["config"])["model"]["head"]["kind"] == LANGUAGE
 
 
 def export_language_model(run: Path, out: Path) -> NeuralModel:
     """Export the best weights of a language model, as `export_run` does others."""
-    content = load_checkpoint(_checkpoint(run))
-    config, labels, model = rebuild_any(content, _checkpoint(run))
+    content = load_checkpoint(best_checkpoint(run))
+    config, labels, model = rebuild_any(content, best_checkpoint(run))
     assert isinstance(model, LanguageModel)
     proto = build_language_graph(model)
     card = LanguageCard(
@@ -141,10 +141,6 @@ def _save(proto: onnx.ModelProto, card: ModelCard, path: Path) -> Model:
 def _write(proto: onnx.ModelProto, card: Card, path: Path) -> None:
     onnx.helper.set_model_props(proto, {METADATA_KEY: card.to_json()})
     path.write_bytes(proto.SerializeToString())
-
-
-def _checkpoint(run: Path) -> Path:
-    return run / BEST if run.is_dir() else run
 
 
 def _card(

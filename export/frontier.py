@@ -9,7 +9,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from asr.training.checkpoint import BEST, load_checkpoint, rebuild
+from asr.training.checkpoint import best_checkpoint, load_checkpoint, rebuild
 from asr.training.encoders import Latency
 from asr.training.evaluate import held_out_trials, run_trials, summarise, write_figures
 from asr.training.model import AcousticModel
@@ -38,7 +38,7 @@ def frontier(run: Path, json_file: Path | None = None, plot: Path | None = None)
     The block is that of the run, or the look-ahead of a layer where that is longer. Look-aheads are
     rounded to whole encoder frames. Raises EarshotError.
     """
-    checkpoint = run / BEST if run.is_dir() else run
+    checkpoint = best_checkpoint(run)
     config, _, model = rebuild(load_checkpoint(checkpoint), checkpoint)
     points, trials = [], None
     with TemporaryDirectory() as folder:

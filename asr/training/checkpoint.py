@@ -69,6 +69,11 @@ def save_checkpoint(
         ) from None
 
 
+def best_checkpoint(run: Path) -> Path:
+    """Where the best weights of a training run are: in its folder, unless it is a checkpoint."""
+    return run / BEST if run.is_dir() else run
+
+
 def load_checkpoint(path: Path) -> dict[str, Any]:
     """Read a checkpoint onto the CPU; nothing in it is executed. Raises CheckpointError."""
     try:

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from asr.training.cells.cell import Cell, State
-from asr.training.checkpoint import BEST, load_checkpoint, rebuild
+from asr.training.checkpoint import best_checkpoint, load_checkpoint, rebuild
 from asr.training.encoders import Encoder
 from asr.training.model import AcousticModel
 from asr.training.plot_explain import plot_explanation
@@ -70,7 +70,7 @@ def explain(run: Path, recording: Path, out: Path, compare: Path | None = None) 
 
 def look_inside(run: Path, recording: Path) -> Explanation:
     """Let the best weights of a run hear a recording. Raises EarshotError."""
-    checkpoint = run / BEST if run.is_dir() else run
+    checkpoint = best_checkpoint(run)
     config, _, model = rebuild(load_checkpoint(checkpoint), checkpoint)
     mfcc = config.model.mfcc
     waveform = read_audio(recording, mfcc.sample_rate)[: round(SECONDS * mfcc.sample_rate)]

@@ -25,6 +25,7 @@ from asr.training.checkpoint import (
     LAST,
     CheckpointError,
     Progress,
+    best_checkpoint,
     build_model,
     load_checkpoint,
     save_checkpoint,
@@ -146,7 +147,7 @@ def _start(config: Config, device: torch.device, rank: int, world: int) -> Run:
 
 def _take_weights(model: AcousticModel | LanguageModel, start: Path) -> None:
     """Begin with the averaged weights of another training, wherever name and shape agree."""
-    content = load_checkpoint(start / BEST if start.is_dir() else start)
+    content = load_checkpoint(best_checkpoint(start))
     own = model.state_dict()
     fitting = {
         name: weights
