@@ -20,6 +20,7 @@ import asr.training
 from asr.training.config import Config, parse_config, read_config
 from asr.training.data import (
     BLANK,
+    NOISE_HELD_OUT,
     SILENCE,
     UNKNOWN,
     Batches,
@@ -545,14 +546,25 @@ def test_silence_is_drawn_from_held_out_noise_when_validating(words: tuple[Confi
     plan = plan_validation(config, corpus)
     items = [item for batch in plan for item in batch]
     found = Counter(corpus.labels.names[item.targets[0]] for item in items)
-    assert found == {"yes": 4, "no": 4, UNKNOWN: 8, SILENCE: 4}
-    for training, held_out in zip(corpus.noises, corpus.validation_noises, strict=True):
-        assert len(held_out) == pytest.approx(0.25 * len(training), abs=1)
-    for item in items:
-        if item.example is None:
-            sound = item.waveform(corpus.validation_noises)
-            noise = corpus.validation_noises[item.seed % 2]
-            assert noise.tobytes().find(sound.tobytes()) >= 0
+    assert found == {"yes": 4, "no": 4, UNKNOWN: 8, SILENCE: min(4, len(corpus.validation_noises))}
+    sounds = [item.waveform(corpus.validation_noises) for item in items if item.example is None]
+    assert len({sound.tobytes() for sound in sounds}) == len(sounds)
+    for sound in sounds:
+        assert not any(sound.tobytes() in noise.tobytes() for noise in corpus.noises)
+
+
+@pytest.mark.parametrize(("seconds", "windows"), [(0.3, 1), (1.0, 1), (1.9, 1), (4.1, 4)])
+def test_held_out_noise_is_cut_into_windows(
+    words: tuple[Config, Corpus], tmp_path: Path, seconds: float, windows: int
+) -> None:
+    noise = source(write_noise(tmp_path / "noise", seconds=seconds / NOISE_HELD_OUT), kind="noise")
+    speech = asdict(words[0])["data"]["sources"][0]
+    config = settings_for(tmp_path, [speech, noise], CLASSIFY)
+    corpus = load_corpus(config)
+    assert len(corpus.validation_noises) == 2 * windows
+    window = config.model.head.window * config.model.mfcc.sample_rate
+    for sound in corpus.validation_noises:
+        assert len(sound) == pytest.approx(min(seconds, 1.0) * window, abs=1)
 
 
 # Batches

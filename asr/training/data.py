@@ -258,7 +258,8 @@ class Example:
 
 @dataclass(frozen=True)
 class Corpus:
-    """All examples of a training, split by speaker, and the noises to mix in."""
+    """All examples of a training, split by speaker, and the noises to mix in; those of the
+    validation in windows of a classifier's length."""
 
     labels: Labels
     train: list[Example]
@@ -286,7 +287,7 @@ def load_corpus(config: Config) -> Corpus:
             for noise in _noises(recordings, sample_rate):
                 split = round(len(noise) * (1.0 - NOISE_HELD_OUT))
                 noises.append(noise[:split])
-                validation_noises.append(noise[split:])
+                validation_noises += _windows(noise[split:], _window(config))
             continue
         examples = _examples(config, source, recordings, labels)
         train += [e for e in examples if not e.recording.validation]
@@ -302,6 +303,12 @@ def load_corpus(config: Config) -> Corpus:
     if SILENCE in labels.background and not noises:
         raise DataError(f"no noise can be read to learn {SILENCE} from; check the noise sources")
     return Corpus(labels, train, validation, noises, validation_noises)
+
+
+def _windows(noise: np.ndarray, window: int) -> list[np.ndarray]:
+    """Cut (samples,) into as many whole windows as it has, or leave it if it has none."""
+    count = max(1, len(noise) // window)
+    return np.array_split(noise[: count * window], count)
 
 
 def _noises(recordings: list[Recording], sample_rate: int) -> Iterator[np.ndarray]:
@@ -456,7 +463,8 @@ def plan_epoch(config: Config, corpus: Corpus, epoch: int) -> list[list[Item]]:
 
 
 def plan_validation(config: Config, corpus: Corpus) -> list[list[Item]]:
-    """The validation batches: every held-out example as it is, and held-out noise as silence."""
+    """The validation batches: every held-out example as it is, and as silence windows of held-out
+    noise, none of them twice."""
     window = _window(config)
     items = []
     for example in corpus.validation:
@@ -464,8 +472,10 @@ def plan_validation(config: Config, corpus: Corpus) -> list[list[Item]]:
         items.append(Item(example, example.targets, samples, 0))
     if SILENCE in corpus.labels.background and items:
         silence = (corpus.labels.names.index(SILENCE),)
-        count = round(len(items) / len(corpus.labels.names))
-        items += [Item(None, silence, window, seed) for seed in range(count)]
+        noises = corpus.validation_noises
+        count = min(len(noises), round(len(items) / len(corpus.labels.names)))
+        chosen = np.linspace(0, len(noises) - 1, count).astype(int).tolist()
+        items += [Item(None, silence, min(window, len(noises[k])), k) for k in chosen]
     return _pack(
         sorted(items, key=attrgetter("length")), config.optimisation.batch_seconds * _rate(config)
     )
