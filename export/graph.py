@@ -143,7 +143,7 @@ def _capture(
     network: nn.Module, inputs: dict[str, Tensor], open_axes: tuple[Any, ...], cell: type[Cell]
 ) -> onnx.ModelProto:
     """The graph of one call: log_probs and the next states of the inputs after the first."""
-    with _quiet(), torch.no_grad():
+    with quiet(), torch.no_grad():
         captured = torch.export.export(
             network,
             tuple(inputs.values()),
@@ -180,8 +180,9 @@ def _open_axes(inputs: dict[str, Tensor], model: AcousticModel) -> tuple[Any, ..
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
-    """Silence the exporter's notes on its own internals; what matters is checked afterwards."""
+def quiet() -> Iterator[None]:
+    """Silence notes of the exporter and of the quantiser on their own internals; what matters is
+    checked afterwards."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         logging.disable(logging.WARNING)

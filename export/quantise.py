@@ -1,8 +1,6 @@
 """int8 weights for LSTMs and linear layers, if the model hears as well with them."""
 
-import logging
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -11,6 +9,7 @@ from onnxruntime.quantization import QuantType, quantize_dynamic
 
 from asr.model import Model
 from asr.training.evaluate import Trial, run_trials, summarise
+from export.graph import quiet
 from features.errors import EarshotError
 
 QUANTISED = ("LSTM", "MatMul")
@@ -32,7 +31,7 @@ def quantise(proto: onnx.ModelProto) -> onnx.ModelProto:
         for node in proto.graph.node
         if node.op_type in QUANTISED and any(FEATURES in name for name in node.input)
     ]
-    with TemporaryDirectory() as folder, _quiet():
+    with TemporaryDirectory() as folder, quiet():
         path = Path(folder, "int8.onnx")
         quantize_dynamic(
             proto,
@@ -65,14 +64,3 @@ def check_loss(
             "was exported: export without --int8, or allow more with --max-loss"
         )
     return {f"{figure}_fp32": before, f"{figure}_int8": after, "int8_n": len(trials)}
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Silence the quantiser's advice to process the model first: it has been."""
-    level = logging.root.level
-    logging.root.setLevel(logging.ERROR)
-    try:
-        yield
-    finally:
-        logging.root.setLevel(level)
