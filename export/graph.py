@@ -136,7 +136,10 @@ def build_language_graph(model: LanguageModel) -> onnx.ModelProto:
     inputs = {"labels": torch.zeros(2, 1, dtype=torch.int64), **model.initial_state(2)}
     axes, states = {0: torch.export.Dim("batch", min=1, max=4096)}, list(inputs)[1:]
     network = StreamStep(_exportable(model), states)
-    return _capture(network, inputs, (axes, (axes,) * len(states)), model.config.encoder.parts.cell)
+    open_axes = (axes, (axes,) * len(states))
+    graph = _capture(network, inputs, open_axes, model.config.encoder.parts.cell)
+    onnx.checker.check_model(graph)
+    return graph
 
 
 def _capture(
@@ -163,7 +166,6 @@ def _capture(
     graph = program.model_proto
     _name_axes(graph)
     _forget_origin(graph)
-    onnx.checker.check_model(graph)
     return graph
 
 
