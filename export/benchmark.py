@@ -24,6 +24,7 @@ from rich.console import Console
 from rich.table import Table
 
 from asr.model import Model, session_options
+from asr.training.intervals import percent
 from export.cost import macs_per_second, time_by_operator
 from features.audio import find_audio, stream_audio
 from features.errors import EarshotError
@@ -324,8 +325,7 @@ def _peer_rows(figures: dict[str, Any]) -> Iterable[tuple[str, ...]]:
 def _file_rows(figures: dict[str, Any]) -> Iterable[tuple[str, ...]]:
     files = figures["peers"]["files"]
     for name, key in ((figures["model"], "model"), ("pocketsphinx", "pocketsphinx")):
-        low, high = files[key]["accuracy_interval"]
-        right = f"{100 * files[key]['accuracy']:.1f} ({100 * low:.1f} to {100 * high:.1f})"
+        right = percent(files[key]["accuracy"], files[key]["accuracy_interval"])
         yield name, str(files["n"]), right, f"{files[key]['rtf']:.5f}"
 
 

@@ -22,6 +22,7 @@ from asr.training.config import Config, parse_config, read_config
 from asr.training.data import load_corpus
 from asr.training.encoders import EncoderConfig
 from asr.training.evaluate import Outcome, Trial, held_out_trials, run_trials, write_figures
+from asr.training.intervals import crossed_interval, percent
 from asr.training.model import AcousticModel, ModelConfig
 from asr.training.plots import plot_comparison
 from asr.training.train import train_model
@@ -34,8 +35,6 @@ from features.errors import EarshotError
 TOLERANCE = 0.02  # share of the parameters by which encoders may differ
 BLOCK = 6  # of one direction where the recipe hears whole utterances
 FOREVER = 1_000_000_000  # epochs, and evaluations without improvement: the time alone ends it
-RESAMPLES = 1000
-SEED = 0
 FILE, FIGURES = "model.onnx", "figures.json"
 OF_THE_MODEL = (
     "kind",
@@ -264,23 +263,6 @@ def summarise(runs: Sequence[Config]) -> Row:
     return Row(value=float(total), interval=(low, high), values=tuple(shares), **figured)
 
 
-def crossed_interval(errors: np.ndarray, totals: np.ndarray) -> tuple[float, float]:
-    """95 % interval of sum(errors) / sum(totals), [seeds, speakers] both.
-
-    Seeds and speakers are drawn independently of each other, the pigeonhole bootstrap (Owen, 2007):
-    what another training would give for other people.
-    """
-    rng = np.random.default_rng(SEED)
-    seeds, speakers = errors.shape
-    rates = []
-    for _ in range(RESAMPLES):
-        rows, columns = rng.integers(seeds, size=seeds), rng.integers(speakers, size=speakers)
-        drawn = np.ix_(rows, columns)
-        rates.append(errors[drawn].sum() / totals[drawn].sum())
-    low, high = np.quantile(rates, [0.025, 0.975])
-    return float(low), float(high)
-
-
 # The report
 
 
@@ -326,12 +308,11 @@ def _report(config: Config, rows: list[Row], folder: Path) -> None:
 
 
 def _cells(row: Row) -> tuple[str, ...]:
-    low, high = row.interval
     return (
         row.kind,
         str(row.hidden),
         f"{row.parameters / 1e6:.3f}",
-        f"{100 * row.value:.2f} ({100 * low:.1f} to {100 * high:.1f})",
+        percent(row.value, row.interval),
         f"{row.macs_per_second / 1e6:.1f}",
         "whole" if row.latency_ms is None else f"{row.latency_ms:.0f}",
         f"{row.real_time_factor:.4f}",

@@ -12,6 +12,7 @@ from rich.table import Table
 from asr.training.checkpoint import best_checkpoint, load_checkpoint, rebuild
 from asr.training.encoders import Latency
 from asr.training.evaluate import held_out_trials, run_trials, summarise, write_figures
+from asr.training.intervals import percent
 from asr.training.model import AcousticModel
 from asr.training.plots import plot_frontier
 from export.cost import macs_per_second
@@ -87,11 +88,10 @@ def _table(points: list[Point], name: str) -> Table:
     columns = ("look-ahead ms", "block ms", f"{name} % (95 % interval)", "M MACs/s", "real time")
     table = Table(*columns, title=f"{points[0].parameters / 1e6:.2f} M parameters")
     for point in points:
-        low, high = (100.0 * bound for bound in point.figures[f"{name}_interval"])
         table.add_row(
             "whole" if point.look_ahead is None else f"{point.look_ahead:.0f}",
             "-" if point.block is None else f"{point.block:.0f}",
-            f"{100.0 * point.figures[name]:.2f} ({low:.2f} to {high:.2f})",
+            percent(point.figures[name], point.figures[f"{name}_interval"]),
             f"{point.macs_per_second / 1e6:.1f}",
             f"{point.figures['real_time_factor']:.4f}",
         )

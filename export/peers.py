@@ -15,8 +15,9 @@ from asr.model import Model
 from asr.training.config import SourceConfig
 from asr.training.data import read_source
 from asr.training.encoders import EncoderConfig
-from asr.training.evaluate import decide, wilson_interval
+from asr.training.evaluate import decide
 from asr.training.heads import HeadConfig
+from asr.training.intervals import wilson_interval
 from asr.training.model import AcousticModel, ModelConfig
 from export.benchmark import BenchmarkError, best_seconds
 from features.audio import read_audio

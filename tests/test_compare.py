@@ -15,12 +15,12 @@ from asr.training.checkpoint import LAST, load_checkpoint
 from asr.training.config import read_config
 from asr.training.encoders import EncoderConfig
 from asr.training.heads import HeadConfig
+from asr.training.intervals import crossed_interval
 from asr.training.model import ModelConfig
 from export.compare import (
     FIGURES,
     ComparisonError,
     count_parameters,
-    crossed_interval,
     family,
     of_kind,
     summarise,

@@ -17,13 +17,10 @@ from asr.decode.options import DecodeOptions
 from asr.model import Model
 from asr.training.config import Config, SourceConfig, read_config
 from asr.training.data import SILENCE, UNKNOWN, Corpus, load_corpus, plan_validation, read_source
+from asr.training.intervals import bootstrap_interval, percent, wilson_interval
 from asr.training.plots import plot_confusion
 from features.audio import AudioError, read_audio
 from features.errors import EarshotError
-
-CONFIDENCE_Z = 1.96  # two-sided 95 % of the normal distribution
-RESAMPLES = 1000
-SEED = 0
 
 
 class EvaluationError(EarshotError, ValueError):
@@ -273,31 +270,14 @@ def error_rates(said: Sequence[str], heard: Sequence[str]) -> dict[str, Any]:
     return figures
 
 
-def wilson_interval(right: int, n: int) -> tuple[float, float]:
-    """95 % confidence interval of a share (Wilson, 1927)."""
-    share, z = right / n, CONFIDENCE_Z
-    centre = share + z * z / (2 * n)
-    spread = z * np.sqrt(share * (1 - share) / n + z * z / (4 * n * n))
-    scale = 1 + z * z / n
-    return max(0.0, float((centre - spread) / scale)), min(1.0, float((centre + spread) / scale))
-
-
-def bootstrap_interval(errors: np.ndarray, lengths: np.ndarray) -> tuple[float, float]:
-    """95 % interval of sum(errors) / sum(lengths), resampling utterances (Bisani & Ney, 2004)."""
-    rng = np.random.default_rng(SEED)
-    draws = rng.integers(len(errors), size=(RESAMPLES, len(errors)))
-    rates = errors[draws].sum(axis=1) / lengths[draws].sum(axis=1)
-    low, high = np.quantile(rates, [0.025, 0.975])
-    return float(low), float(high)
-
-
 def _print(model: Model, figures: dict[str, Any]) -> None:
     console = Console()
     names = ["accuracy"] if model.card.task == "classify" else ["accuracy", "cer", "wer"]
     table = Table("", "recordings", *(f"{name} % (95 % interval)" for name in names))
     groups = figures["groups"] if len(figures["groups"]) > 1 else {}
     for title, row in {**groups, "all": figures}.items():
-        table.add_row(title, str(row["n"]), *(_percent(row, name) for name in names))
+        shares = (percent(row[name], row[f"{name}_interval"]) for name in names)
+        table.add_row(title, str(row["n"]), *shares)
     console.print(table)
     if model.card.task == "classify":
         console.print(_confusion_table(figures))
@@ -310,11 +290,6 @@ def _print(model: Model, figures: dict[str, Any]) -> None:
                 f"hours of other sound, {figures['false_accepts_per_hour']:.1f} an hour"
             )
     console.print(f"real-time factor: {figures['real_time_factor']:.4f} (one thread)")
-
-
-def _percent(row: dict[str, Any], name: str) -> str:
-    low, high = row[f"{name}_interval"]
-    return f"{100 * row[name]:.2f} ({100 * low:.1f} to {100 * high:.1f})"
 
 
 def _confusion_table(figures: dict[str, Any]) -> Table:

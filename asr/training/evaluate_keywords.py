@@ -30,7 +30,8 @@ from asr.model import Model, ModelError
 from asr.stream import scorer
 from asr.training.config import SourceConfig, read_config
 from asr.training.data import Recording, read_source
-from asr.training.evaluate import EvaluationError, wilson_interval, write_figures
+from asr.training.evaluate import EvaluationError, write_figures
+from asr.training.intervals import percent, wilson_interval
 from asr.training.plots import plot_det
 from features.audio import AudioError, read_audio
 
@@ -246,7 +247,7 @@ def _print(figures: dict[str, Any]) -> None:
     hours = figures["hours"]
     table = Table("false alarms per hour", "threshold", "missed % (95 % interval)")
     for point in figures["rates"]:
-        table.add_row(f"{point['at_most']:g}", f"{point['threshold']:.3f}", _percent(point))
+        table.add_row(f"{point['at_most']:g}", f"{point['threshold']:.3f}", _missed(point))
     console.print(table)
     names = ("keyword", "threshold", "said", "missed %", "false alarms", "delay s", "90 % s")
     table = Table(*names, padding=(0, 0))
@@ -254,7 +255,7 @@ def _print(figures: dict[str, Any]) -> None:
         alarms = f"{row['false_alarms']} ({row['false_alarms_per_hour']:.1f}/h)"
         delays = [_or_dash(row[delay]) for delay in ("delay_median", "delay_90")]
         threshold = _or_dash(row.get("threshold"))
-        table.add_row(name, threshold, str(row["said"]), _percent(row), alarms, *delays)
+        table.add_row(name, threshold, str(row["said"]), _missed(row), alarms, *delays)
     console.print(table)
     console.print(f"{figures['recordings']} recordings, {hours:.2f} hours; delay from word end")
     if hours * RATES[0] < 1.0:
@@ -264,11 +265,9 @@ def _print(figures: dict[str, Any]) -> None:
         )
 
 
-def _percent(row: dict[str, Any]) -> str:
-    if row["miss_rate"] is None:
-        return "-"
-    low, high = row["miss_interval"]
-    return f"{100 * row['miss_rate']:.1f} ({100 * low:.1f} to {100 * high:.1f})"
+def _missed(row: dict[str, Any]) -> str:
+    share = row["miss_rate"]
+    return "-" if share is None else percent(share, row["miss_interval"])
 
 
 def _or_dash(number: float | None) -> str:
