@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from asr.decode import Detection, Event, NearMiss, Utterance
+from asr.decode import Detection, Event, NearMiss, Utterance, Word
 from asr.decode.options import DecodeOptions
 from asr.decode.spotting import SpotOptions
 from asr.model import Model, ModelError
@@ -23,6 +23,11 @@ class Transcript:
     text: str
     segments: tuple[Utterance, ...]
     duration: float
+
+    @property
+    def words(self) -> tuple[Word, ...]:
+        """The words of all utterances."""
+        return tuple(word for segment in self.segments for word in segment.words)
 
 
 def transcribe(

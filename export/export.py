@@ -132,6 +132,17 @@ def _part_of(out: Path) -> Iterator[Path]:
             part.unlink()
 
 
+def rewrite_card(path: Path, card: ModelCard, out: Path) -> Model:
+    """Copy a model file, as it is but for its card; `out` may be the same file.
+
+    Raises ExportError, CardError or ModelError; then nothing is written.
+    """
+    proto = onnx.load(path)
+    with _part_of(out) as part:
+        _save(proto, card, part)
+    return Model(out)
+
+
 def _save(proto: onnx.ModelProto, card: ModelCard, path: Path) -> Model:
     """Write the model and open it again as the device does."""
     _write(proto, card, path)

@@ -1,5 +1,6 @@
 """`asr transcribe` and `asr spot` on many files, into folders, and through pipes."""
 
+import fcntl
 import json
 import multiprocessing
 import os
@@ -7,6 +8,7 @@ import pty
 import resource
 import signal
 import subprocess
+import termios
 import threading
 import time
 from collections.abc import Iterator
@@ -358,6 +360,38 @@ def test_an_utterance_is_written_as_soon_as_it_ends(model: Path, format: str, fi
         process.stdin.close()
         process.stdout.read()
         assert process.wait(timeout=60) == 0
+
+
+@pytest.mark.parametrize("format", ["txt", "json", "srt"])
+def test_ctrl_c_ends_the_utterance_that_is_open(model: Path, format: str) -> None:
+    command = [*ASR, "transcribe", "-", "-m", str(model), "-f", format]
+    with subprocess.Popen(
+        [*command, "--raw-rate", str(SAMPLE_RATE)],
+        env=environment(),
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        bufsize=0,
+    ) as process:
+        assert process.stdin and process.stdout and process.stderr
+        first, second = (
+            (sound * 32767).astype("<i2").tobytes() for sound in np.split(SPEECH, [38_400])
+        )
+        process.stdin.write(first)
+        heard = process.stdout.readline()
+        process.stdin.write(second)
+        while any(fcntl.ioctl(process.stdin, termios.FIONREAD, bytes(4))):
+            time.sleep(0.05)
+        time.sleep(0.5)
+        process.send_signal(signal.SIGINT)
+        heard += process.stdout.read()
+        assert (process.wait(timeout=60), process.stderr.read()) == (130, b"")
+    texts = {
+        "txt": lambda: heard.decode().splitlines(),
+        "json": lambda: [json.loads(line)["text"] for line in heard.splitlines()],
+        "srt": lambda: heard.decode().splitlines()[2::4],
+    }
+    assert texts[format]() == ["ab c", "ba"]
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ from asr.cli.hear import devices, listen, spot, transcribe
 from asr.cli.language_models import lm
 from asr.cli.models import bench, export, frontier, info, soak
 from asr.cli.terminal import complain
-from asr.cli.training import compare, evaluate, explain, synthesise, train, tune
+from asr.cli.training import calibrate, compare, evaluate, explain, synthesise, train, tune
 from features.errors import EarshotError
 
 __all__ = ["CommandError", "app", "devices", "main", "run"]
@@ -28,6 +28,7 @@ COMMANDS = {
         explain,
         evaluate,
         tune,
+        calibrate,
         bench,
         soak,
     ),

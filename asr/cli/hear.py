@@ -3,6 +3,7 @@
 import contextlib
 import functools
 import os
+import signal
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -225,10 +226,10 @@ def _transcribe_pipe(
     from asr.transcribe import transcribe_blocks
 
     recogniser = load(model)
-    blocks = _standard_input(recogniser.card.sample_rate, raw_rate)
-    utterances = transcribe_blocks(recogniser, blocks, options, "standard input")
-    for piece in pieces(utterances, "-", format):
-        print(piece, end="", flush=True)
+    with _standard_input(recogniser.card.sample_rate, raw_rate) as blocks:
+        utterances = transcribe_blocks(recogniser, blocks, options, "standard input")
+        for piece in pieces(utterances, "-", format):
+            print(piece, end="", flush=True)
 
 
 def _spot_pipe(
@@ -238,16 +239,53 @@ def _spot_pipe(
     from asr.transcribe import spot_blocks
 
     spotter = load(model)
-    blocks = _standard_input(spotter.card.sample_rate, raw_rate)
-    for detection in spot_blocks(spotter, blocks, options, "standard input"):
-        print(detection_line(detection, "-", format), end="", flush=True)
+    with _standard_input(spotter.card.sample_rate, raw_rate) as blocks:
+        for detection in spot_blocks(spotter, blocks, options, "standard input"):
+            print(detection_line(detection, "-", format), end="", flush=True)
 
 
-def _standard_input(sample_rate: int, raw_rate: int | None) -> "Iterator[np.ndarray]":
+@contextlib.contextmanager
+def _standard_input(sample_rate: int, raw_rate: int | None) -> "Iterator[Iterator[np.ndarray]]":
+    """Give the blocks of what is piped in. Ctrl-C ends them, and the command after them."""
     from features.audio import stream_pipe
 
     with os.fdopen(sys.stdin.fileno(), "rb", closefd=False) as pipe:
-        yield from stream_pipe(pipe, sample_rate, source_rate=raw_rate)
+        blocks = stream_pipe(pipe, sample_rate, source_rate=raw_rate)
+        with _until_interrupted(blocks) as heard:
+            yield heard
+
+
+@contextlib.contextmanager
+def _until_interrupted(blocks: "Iterator[np.ndarray]") -> "Iterator[Iterator[np.ndarray]]":
+    """Give the blocks up to a Ctrl-C, which takes effect when this ends; another one at once."""
+    waiting = interrupted = False
+
+    def interrupt(*_: object) -> None:
+        nonlocal interrupted
+        interrupted = True
+        signal.signal(signal.SIGINT, before)
+        if waiting:  # for sound, which may never come
+            raise KeyboardInterrupt
+
+    def heard() -> "Iterator[np.ndarray]":
+        nonlocal waiting
+        block: np.ndarray | None = None
+        while True:
+            with contextlib.suppress(KeyboardInterrupt):
+                waiting = True
+                block = None if interrupted else next(blocks, None)
+            waiting = False
+            if interrupted or block is None:
+                return
+            yield block
+
+    before = signal.signal(signal.SIGINT, interrupt)
+    try:
+        yield heard()
+    finally:
+        signal.signal(signal.SIGINT, before)
+    if interrupted:
+        raise KeyboardInterrupt
 
 
 def _output_folder(

@@ -71,6 +71,9 @@ Data = Annotated[
 Overrides = Annotated[
     list[str] | None, typer.Argument(metavar="KEY=VALUE", help="Replace fields of it.")
 ]
+Speaker = Annotated[
+    str, typer.Option(help="What names the speaker in DATA, as in a recipe: '{speaker}'.")
+]
 JsonFile = Annotated[
     Path | None, typer.Option("--json", metavar="FILE", help="Write the figures here too.")
 ]

@@ -14,6 +14,7 @@ from asr.cli.options import (
     ModelArgument,
     Overrides,
     Run,
+    Speaker,
     either,
     spot_options,
     takes_decoding,
@@ -171,9 +172,7 @@ def tune(
     model: ModelArgument,
     data: Data,
     lm: Annotated[Path, typer.Option(metavar="FILE", help="The language model, ARPA or .onnx.")],
-    speaker: Annotated[
-        str, typer.Option(help="What names the speaker in DATA, as in a recipe: '{speaker}'.")
-    ] = "",
+    speaker: Speaker = "",
     halves: Annotated[
         bool, typer.Option(help="Tune on half of the speakers and report on the others.")
     ] = True,
@@ -199,3 +198,33 @@ def tune(
 
         options = dataclasses.replace(decoding, lm=read_lm(lm))
         tune(load(model), data, options, speaker=speaker, halves=halves, json_file=json_file)
+
+
+def calibrate(
+    model: ModelArgument,
+    data: Data,
+    out: Annotated[Path, typer.Argument(metavar="OUT.onnx", help="The model file to write.")],
+    speaker: Speaker = "",
+    json_file: JsonFile = None,
+    plot: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE.png", help="Draw how many words are right, by confidence."),
+    ] = None,
+) -> None:
+    """Make the confidence of words mean what it says: of words at 90 %, nine in ten are right.
+
+    [bold]asr calibrate[/] my_words.onnx my_words.toml my_words.onnx
+    [bold]asr calibrate[/] english test.jsonl mine.onnx --speaker '{speaker}' --plot sure.png
+
+    Fits confidences to half of the speakers and reports on the others, before and
+    after. DATA must not be what the model was trained on; of a recipe, the speakers
+    that it holds out are taken. If a manifest says in keyword_start and keyword_end
+    when a keyword is said, the times at which words begin are corrected too.
+
+    Needs the training packages: pip install "earshot\\[train]"
+    """
+    with training_packages():
+        from asr.model import load
+        from export.calibrate import calibrate
+
+        calibrate(load(model), data, out, speaker=speaker, json_file=json_file, plot=plot)

@@ -13,12 +13,14 @@ from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
+from asr.decode import Word
 from asr.decode.options import DecodeOptions
 from asr.model import Model
 from asr.training.config import Config, SourceConfig, read_config
 from asr.training.data import SILENCE, UNKNOWN, Corpus, load_corpus, plan_validation, read_source
 from asr.training.intervals import bootstrap_interval, percent, wilson_interval
 from asr.training.plots import plot_confusion
+from asr.training.words import judge, word_figures, word_lines
 from features.audio import AudioError, read_audio
 from features.errors import EarshotError
 
@@ -29,19 +31,24 @@ class EvaluationError(EarshotError, ValueError):
 
 @dataclass(frozen=True)
 class Trial:
-    """One recording: where it belongs, who says what in it, and how to get its samples."""
+    """One recording: where it belongs, who says what in it, and how to get its samples.
+
+    marked: from when to when, in seconds, a keyword is said in it, if that is known.
+    """
 
     group: str
     speaker: str
     said: str
     waveform: Callable[[], np.ndarray]
+    marked: tuple[float, float] | None = None
 
 
 @dataclass(frozen=True)
 class Outcome:
     """What a model made of one trial; seconds of sound and seconds of computing.
 
-    fired: the keywords that a device would have reported, of a model that classifies.
+    fired: the keywords that a device would have reported, of a model that classifies; words: what
+    a ctc model heard; marked: when a keyword is said (see `Trial`).
     """
 
     group: str
@@ -51,6 +58,8 @@ class Outcome:
     duration: float
     seconds: float
     fired: tuple[str, ...] = ()
+    words: tuple[Word, ...] = ()
+    marked: tuple[float, float] | None = None
 
 
 def evaluate(
@@ -98,10 +107,29 @@ def _data_trials(model: Model, data: Path, speaker: str) -> list[Trial]:
             r.speaker,
             said,
             lambda path=r.path: read_audio(path, model.card.sample_rate),
+            r.marked,
         )
         for r in read_source(0, source)
         if (said := _expected(model, r.text)) is not None
     ]
+
+
+def speaker_halves(
+    data: Path, trials: Sequence[Trial], otherwise: str = ""
+) -> tuple[list[Trial], list[Trial]]:
+    """Every other speaker's trials, and those of the rest: nobody is in both.
+
+    data: where they come from, for errors; otherwise: what can be done but to add recordings.
+    """
+    speakers = sorted({trial.speaker for trial in trials})
+    if len(speakers) < 2:
+        raise EvaluationError(
+            f"{data}: has {len(speakers)} speakers, too few to learn from some and report on "
+            f"others; add recordings{otherwise}"
+        )
+    first = set(speakers[::2])
+    chosen = [trial for trial in trials if trial.speaker in first]
+    return chosen, [trial for trial in trials if trial.speaker not in first]
 
 
 def held_out_trials(model: Model, config: Config, recipe: Path) -> list[Trial]:
@@ -123,24 +151,22 @@ def held_out_trials(model: Model, config: Config, recipe: Path) -> list[Trial]:
     config = replace(config, data=replace(config.data, sources=sources))
     corpus = load_corpus(config)
     return [
-        Trial(group, speaker, said, waveform)
-        for group, speaker, text, waveform in _held_out(config, corpus)
-        if (said := _expected(model, text)) is not None
+        replace(trial, said=said)
+        for trial in _held_out(config, corpus)
+        if (said := _expected(model, trial.said)) is not None
     ]
 
 
-def _held_out(
-    config: Config, corpus: Corpus
-) -> Iterator[tuple[str, str, str, Callable[[], np.ndarray]]]:
+def _held_out(config: Config, corpus: Corpus) -> Iterator[Trial]:
     noises = corpus.validation_noises
     for item in (item for batch in plan_validation(config, corpus) for item in batch):
         if item.example is None:
-            yield "noise", "noise", SILENCE, lambda item=item: item.waveform(noises)
+            yield Trial("noise", "noise", SILENCE, lambda item=item: item.waveform(noises))
         else:
             recording = item.example.recording
             source = config.data.sources[recording.source].name
             waveform = lambda item=item: item.waveform(noises)  # noqa: E731
-            yield source, recording.speaker, recording.text, waveform
+            yield Trial(source, recording.speaker, recording.text, waveform, recording.marked)
 
 
 def _expected(model: Model, text: str) -> str | None:
@@ -168,14 +194,24 @@ def run_trials(
             continue
         started = time.perf_counter()
         if model.card.task == "ctc":
-            heard = model.transcribe(waveform, options=options).text
+            transcript = model.transcribe(waveform, options=options)
+            heard = transcript.text
         else:
+            transcript = None
             heard = decide(model, waveform)
         seconds = time.perf_counter() - started
         duration = len(waveform) / model.card.sample_rate
-        spots = model.card.task == "classify"
-        fired = tuple(d.label for d in model.spot(waveform)) if spots else ()
-        yield Outcome(trial.group, trial.speaker, trial.said, heard, duration, seconds, fired)
+        yield Outcome(
+            trial.group,
+            trial.speaker,
+            trial.said,
+            heard,
+            duration,
+            seconds,
+            fired=() if transcript else tuple(d.label for d in model.spot(waveform)),
+            words=transcript.words if transcript else (),
+            marked=trial.marked,
+        )
 
 
 def decide(model: Model, waveform: np.ndarray) -> str:
@@ -208,6 +244,7 @@ def summarise(model: Model, outcomes: Sequence[Outcome]) -> dict[str, Any]:
         figures |= _detection(model, outcomes)
     else:
         figures |= _outcome_error_rates(outcomes)
+        figures["words"] = word_figures(judge(outcomes))
     for group in sorted({outcome.group for outcome in outcomes}):
         members = [outcome for outcome in outcomes if outcome.group == group]
         hits = sum(o.said == o.heard for o in members)
@@ -289,6 +326,9 @@ def _print(model: Model, figures: dict[str, Any]) -> None:
                 f"false accepts: {figures['false_accepts']} in {figures['background_hours']:.2f} "
                 f"hours of other sound, {figures['false_accepts_per_hour']:.1f} an hour"
             )
+    else:
+        for line in word_lines(figures["words"]):
+            console.print(line, highlight=False, soft_wrap=True)
     console.print(f"real-time factor: {figures['real_time_factor']:.4f} (one thread)")
 
 

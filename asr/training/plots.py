@@ -140,6 +140,20 @@ def plot_det(curve: list[dict[str, Any]], chosen: list[dict[str, Any]], path: Pa
     pyplot.close(figure)
 
 
+def plot_reliability(curves: dict[str, np.ndarray], path: Path) -> None:
+    """The share of right words against how sure they are: on the diagonal, they are as sure as
+    they should be. curves: by name, (bins, 3) of mean confidence, share right and words."""
+    figure, axes, pyplot = _figure(5, 4.5)
+    axes.plot([0, 100], [0, 100], color=GUIDE)
+    for (name, bins), colour in zip(curves.items(), COLOURS, strict=False):
+        axes.plot(100 * bins[:, 0], 100 * bins[:, 1], "o-", color=colour, label=name)
+    axes.set(xlim=(0, 100), ylim=(0, 100), xlabel="confidence (%)", ylabel="right (%)")
+    axes.legend(frameon=False)
+    axes.grid(color=GUIDE, linewidth=0.5)
+    save(figure, path)
+    pyplot.close(figure)
+
+
 def save(figure: "Figure", path: Path) -> None:
     """Write a figure as PNG, whole or not at all. Raises OSError."""
     part = path.with_suffix(".part")

@@ -18,6 +18,7 @@ from asr.training.evaluate import (
     Trial,
     error_rates,
     read_trials,
+    speaker_halves,
     write_figures,
 )
 
@@ -53,7 +54,9 @@ def tune(
     if model.card.task != "ctc":
         raise ModelError(f"{model.path}: this model spots keywords; a language model is for others")
     trials = read_trials(model, data, speaker)
-    tuning, reporting = _halves(data, trials) if halves else (trials, trials)
+    tuning, reporting = trials, trials
+    if halves:
+        tuning, reporting = speaker_halves(data, trials, ", or tune on all of them by --no-halves")
     if not tuning:
         raise EvaluationError(f"{data}: no recording fits the labels of {model.card.name}")
     own = list(_score(model, tuning))
@@ -73,19 +76,6 @@ def tune(
     if json_file is not None:
         write_figures(json_file, figures)
     return figures
-
-
-def _halves(data: Path, trials: Sequence[Trial]) -> tuple[list[Trial], list[Trial]]:
-    """Every other speaker's trials, and those of the rest: nobody is in both."""
-    speakers = sorted({trial.speaker for trial in trials})
-    if len(speakers) < 2:
-        raise EvaluationError(
-            f"{data}: has {len(speakers)} speakers, too few to tune on some and report on others; "
-            "add recordings, or tune on all of them with --no-halves"
-        )
-    first = set(speakers[::2])
-    chosen = [trial for trial in trials if trial.speaker in first]
-    return chosen, [trial for trial in trials if trial.speaker not in first]
 
 
 def _score(model: Model, trials: Sequence[Trial]) -> Iterator[Scored]:
