@@ -29,6 +29,7 @@ from rich.text import Text
 import asr
 from asr import cli
 from asr.cli.options import ModelOption
+from asr.files import whole_file
 from asr.microphone import BLOCK_SECONDS, QUEUE_SECONDS, Microphone
 from asr.stream import Stream, live_stream
 from features.audio import stream_audio
@@ -229,10 +230,8 @@ def save_picture(listening: Listening, path: Path) -> None:
     console.print(view(listening))
     picture = console.export_svg(title="demo_mic.py")
     picture = re.sub(r"@font-face \{.*?\}", "", picture, flags=re.DOTALL)
-    try:
-        path.write_text(picture, encoding="utf-8")
-    except OSError as error:
-        raise cli.CommandError(f"{path}: cannot be written ({error.strerror})") from None
+    with whole_file(path) as part:
+        part.write_text(picture, encoding="utf-8")
 
 
 @app.command()

@@ -4,19 +4,21 @@ import contextlib
 import hashlib
 import json
 import pickle
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from asr.batch import Source
+from asr.files import whole_file, writing
 from features.audio import AudioError
 from features.errors import EarshotError
 
 JOURNAL = ".earshot.jsonl"
+REMEDY = "make room or name another folder, then give the same command again: what is done is kept"
 
 
-class OutputError(EarshotError, OSError):
-    """A transcript cannot be written to where it was wanted."""
+class OutputError(EarshotError, ValueError):
+    """Two transcripts would have the same name."""
 
 
 @dataclass(frozen=True)
@@ -40,7 +42,7 @@ def fingerprint(model: Path, *options: object) -> str:
 class OutputFolder:
     """Transcripts with one suffix, in the sub-folders that their audio files have.
 
-    A journal in the folder, `.earshot.jsonl`, holds the origin of each. Raises OutputError if the
+    A journal in the folder, `.earshot.jsonl`, holds the origin of each. Raises WriteError if the
     folder cannot be written to.
     """
 
@@ -53,7 +55,7 @@ class OutputFolder:
         self._new_origins: dict[Path, Origin] = {}
         # Written anew, it loses the half line that a run may have left when it was cut off.
         lines = (_line(place, origin) for place, origin in self._origins.items())
-        _write_whole(self._journal, "".join(lines))
+        _write(self._journal, "".join(lines))
 
     def pending(
         self, sources: Iterable[Source | AudioError], overwrite: bool
@@ -78,10 +80,10 @@ class OutputFolder:
         return pending
 
     def write(self, source: Source, text: str) -> None:
-        """Write a transcript and remember its origin. Raises OutputError."""
+        """Write a transcript and remember its origin. Raises WriteError."""
         place = self._place(source)
-        _write_whole(self._folder / place, text)
-        with _explained(self._journal), self._journal.open("a", encoding="utf-8") as journal:
+        _write(self._folder / place, text)
+        with writing(self._journal, REMEDY), self._journal.open("a", encoding="utf-8") as journal:
             journal.write(_line(place.as_posix(), self._new_origins[source.path]))
 
     def _is_current(self, source: Source) -> bool:
@@ -99,7 +101,7 @@ class OutputFolder:
 
     def _read_journal(self) -> dict[str, Origin]:
         origins = {}
-        with _explained(self._journal):
+        with writing(self._journal, REMEDY):
             text = self._journal.read_text("utf-8") if self._journal.exists() else ""
         for line in text.splitlines():
             with contextlib.suppress(ValueError, TypeError, KeyError):
@@ -113,28 +115,9 @@ def _line(place: str, origin: Origin) -> str:
     return json.dumps({"transcript": place} | asdict(origin)) + "\n"
 
 
-def _write_whole(path: Path, text: str) -> None:
-    """Write to another name and rename, so that no half of a file is ever seen."""
-    part = path.with_name(f".{path.name}.part")
-    with _explained(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            part.write_text(text, "utf-8", "backslashreplace", newline="\n")
-            part.replace(path)
-        except BaseException:
-            part.unlink(missing_ok=True)
-            raise
-
-
-@contextlib.contextmanager
-def _explained(path: Path) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        raise OutputError(
-            f"{path}: cannot be written ({error.strerror}); make room or name another folder, "
-            "then give the same command again: what is done is kept"
-        ) from None
+def _write(path: Path, text: str) -> None:
+    with whole_file(path, REMEDY) as part:
+        part.write_text(text, "utf-8", "backslashreplace", newline="\n")
 
 
 def _collision(source: Source, other: Source, path: Path) -> OutputError:

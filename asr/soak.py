@@ -8,7 +8,6 @@ frame; what must not happen is that a probe of the second half of the time fares
 the first.
 """
 
-import json
 import time
 from collections.abc import Iterator, Sequence
 from itertools import chain, zip_longest
@@ -21,6 +20,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
 from asr.decode import Detection, Event, Utterance
+from asr.files import write_figures
 from asr.model import Model, State
 from asr.stream import Stream, live_stream
 from features.audio import find_audio, stream_audio
@@ -44,7 +44,7 @@ MEMORY_GROWTH = 16 << 20  # bytes: what an allocator may take for itself, and no
 
 
 class SoakError(EarshotError, RuntimeError):
-    """The stream did not stay as it was, or the figures cannot be written."""
+    """The stream did not stay as it was."""
 
 
 class Heard(NamedTuple):
@@ -88,7 +88,7 @@ def soak(
     figures |= _drift(probes) | _memory([memory, *(probe.memory for probe in probes)])
     _print(figures)
     if json_file is not None:
-        _write(json_file, figures)
+        write_figures(json_file, figures)
     if problems := [*_problems(figures)]:
         raise SoakError(f"{model.path}: {'; '.join(problems)}")
     return figures
@@ -361,10 +361,3 @@ def _print(figures: dict[str, Any]) -> None:
     for name, value in rows.items():
         table.add_row(name, value)
     Console().print(table)
-
-
-def _write(path: Path, figures: dict[str, Any]) -> None:
-    try:
-        path.write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
-    except OSError as error:
-        raise SoakError(f"{path}: cannot be written ({error.strerror})") from None

@@ -5,7 +5,6 @@ does can only add to it. Latencies are percentiles over the pushes of a pass, an
 median over the passes.
 """
 
-import json
 import platform
 import re
 import subprocess
@@ -23,6 +22,7 @@ import soundfile
 from rich.console import Console
 from rich.table import Table
 
+from asr.files import write_figures
 from asr.model import Model, session_options
 from asr.training.intervals import percent
 from export.cost import macs_per_second, time_by_operator
@@ -84,7 +84,7 @@ def benchmark(
         figures["peers"] = others.compare(sound, audio) if others else None
     _print(figures)
     if json_file is not None:
-        _write(json_file, json.dumps(figures, indent=2) + "\n")
+        write_figures(json_file, figures)
     return figures
 
 
@@ -327,13 +327,3 @@ def _file_rows(figures: dict[str, Any]) -> Iterable[tuple[str, ...]]:
     for name, key in ((figures["model"], "model"), ("pocketsphinx", "pocketsphinx")):
         right = percent(files[key]["accuracy"], files[key]["accuracy_interval"])
         yield name, str(files["n"]), right, f"{files[key]['rtf']:.5f}"
-
-
-def _write(path: Path, text: str) -> None:
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(text)
-    except OSError as error:
-        raise BenchmarkError(
-            f"{path}: cannot be written ({error.strerror}); name another file"
-        ) from None

@@ -7,6 +7,7 @@ from typing import Any
 
 from rich.console import Console
 
+from asr.files import write_figures
 from asr.model import Model, ModelError
 from asr.training.evaluate import (
     EvaluationError,
@@ -14,7 +15,6 @@ from asr.training.evaluate import (
     read_trials,
     run_trials,
     speaker_halves,
-    write_figures,
 )
 from asr.training.plots import plot_reliability
 from asr.training.words import Judged, fit_calibration, judge, reliability, word_figures, word_lines

@@ -15,26 +15,28 @@ import onnx
 from rich.console import Console
 from rich.table import Table
 
+from asr.files import whole_file, write_figures
 from asr.model import Model
 from asr.training.cells import KINDS
 from asr.training.checkpoint import LAST, load_checkpoint
 from asr.training.config import Config, parse_config, read_config
 from asr.training.data import load_corpus
 from asr.training.encoders import EncoderConfig
-from asr.training.evaluate import Outcome, Trial, held_out_trials, run_trials, write_figures
+from asr.training.evaluate import Outcome, Trial, held_out_trials, run_trials
 from asr.training.intervals import crossed_interval, percent
 from asr.training.model import AcousticModel, ModelConfig
 from asr.training.plots import plot_comparison
 from asr.training.train import train_model
 from export.benchmark import SECONDS, best_seconds, speech_shaped_noise
 from export.cost import macs_per_second
-from export.export import ExportError, export_run
+from export.export import export_run
 from export.quantise import quantise
 from features.errors import EarshotError
 
 TOLERANCE = 0.02  # share of the parameters by which encoders may differ
 BLOCK = 6  # of one direction where the recipe hears whole utterances
 FOREVER = 1_000_000_000  # epochs, and evaluations without improvement: the time alone ends it
+MAKE_ROOM = "free some space and repeat"
 FILE, FIGURES = "model.onnx", "figures.json"
 OF_THE_MODEL = (
     "kind",
@@ -109,7 +111,7 @@ def compare(
         train_model(run, resume=True)
         file = export_run(run.run, run.run / FILE)
         trials = trials or held_out_trials(file, run, recipe)
-        _write_whole(run.run / FIGURES, measure(file, run, trials))
+        write_figures(run.run / FIGURES, measure(file, run, trials))
     rows = [summarise(kind_runs) for kind_runs in _by_kind(runs)]
     _report(config, rows, Path(runs[0].out))
     return rows
@@ -298,13 +300,9 @@ def _report(config: Config, rows: list[Row], folder: Path) -> None:
     write_figures(folder / "comparison.json", figures)
     rule = ("---",) * len(heads)
     text = "".join(f"| {' | '.join(line)} |\n" for line in (heads, rule, *lines))
-    try:
-        (folder / "comparison.md").write_text(text)
-        plot_comparison([vars(row) for row in rows], name, folder / "comparison.png")
-    except OSError as error:
-        raise ExportError(
-            f"{folder}: cannot be written to ({error.strerror}); free some space and repeat"
-        ) from None
+    with whole_file(folder / "comparison.md", MAKE_ROOM) as part:
+        part.write_text(text)
+    plot_comparison([vars(row) for row in rows], name, folder / "comparison.png", MAKE_ROOM)
 
 
 def _cells(row: Row) -> tuple[str, ...]:
@@ -321,10 +319,3 @@ def _cells(row: Row) -> tuple[str, ...]:
         f"{row.seconds / 60:.1f}",
         f"{row.steps:.0f}",
     )
-
-
-def _write_whole(path: Path, figures: dict[str, Any]) -> None:
-    """Write in one move, for the file says that a training is finished."""
-    part = path.with_suffix(".part")
-    write_figures(part, figures)
-    part.replace(path)

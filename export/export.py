@@ -3,8 +3,6 @@
 import hashlib
 import json
 import subprocess
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, replace
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -22,6 +20,7 @@ from asr.card import (
     ModelCard,
 )
 from asr.decode.neural import NeuralModel
+from asr.files import whole_file
 from asr.model import Model
 from asr.training.checkpoint import best_checkpoint, load_checkpoint, rebuild, rebuild_any
 from asr.training.config import Config
@@ -33,15 +32,10 @@ from asr.training.model import AcousticModel
 from export.graph import build_graph, build_language_graph
 from export.parity import check_language_parity, check_parity
 from export.quantise import check_loss, quantise
-from features.errors import EarshotError
 
 WINDOW_STEPS = 10  # windows per window length that a whole-utterance classifier is slid by
 LICENCE = "Apache-2.0"
 OF_THE_TRAINING = {"learning_rate", "seconds", "train_loss"}  # no figures of the model
-
-
-class ExportError(EarshotError, OSError):
-    """The model file cannot be written."""
 
 
 @dataclass(frozen=True)
@@ -60,7 +54,7 @@ def export_run(
 
     latency: another one than the run was configured for. The file appears only after the runtime
     agreed with the trained model. Raises CheckpointError, EncoderConfigError, ParityError,
-    QuantisationError or ExportError; then nothing is written.
+    QuantisationError or WriteError; then nothing is written.
     """
     checkpoint = best_checkpoint(run)
     content = load_checkpoint(checkpoint)
@@ -70,7 +64,7 @@ def export_run(
         model.encoder.latency = latency
     proto = build_graph(model)
     card = _card(config, labels, model, proto, json.loads(content["metrics"]))
-    with _part_of(out) as part:
+    with whole_file(out) as part:
         exact = _save(proto, card, part)
         check_parity(model, exact)
         if int8 is not None:
@@ -101,7 +95,7 @@ def export_language_model(run: Path, out: Path) -> NeuralModel:
     card = LanguageCard(
         task=LANGUAGE, **_facts(config, labels, model, proto, json.loads(content["metrics"]))
     )
-    with _part_of(out) as part:
+    with whole_file(out) as part:
         _write(proto, card, part)
         check_language_parity(model, NeuralModel(part))
     return NeuralModel(out)
@@ -113,32 +107,13 @@ def at_latency(config: Config, latency: Latency) -> Config:
     return replace(config, model=replace(config.model, encoder=encoder))
 
 
-@contextmanager
-def _part_of(out: Path) -> Iterator[Path]:
-    """A file beside `out` to write to; it takes its place unless something goes wrong."""
-    part = out.with_name(f".{out.name}.part")
-    try:
-        out.parent.mkdir(parents=True, exist_ok=True)
-        yield part
-        part.replace(out)
-    except OSError as error:
-        if isinstance(error, EarshotError):
-            raise
-        raise ExportError(
-            f"{out}: cannot be written ({error.strerror}); name another file"
-        ) from None
-    finally:
-        with suppress(OSError):  # in place by now, or it could not be made
-            part.unlink()
-
-
 def rewrite_card(path: Path, card: ModelCard, out: Path) -> Model:
     """Copy a model file, as it is but for its card; `out` may be the same file.
 
-    Raises ExportError, CardError or ModelError; then nothing is written.
+    Raises WriteError, CardError or ModelError; then nothing is written.
     """
     proto = onnx.load(path)
-    with _part_of(out) as part:
+    with whole_file(out) as part:
         _save(proto, card, part)
     return Model(out)
 

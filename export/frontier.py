@@ -9,9 +9,10 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+from asr.files import write_figures
 from asr.training.checkpoint import best_checkpoint, load_checkpoint, rebuild
 from asr.training.encoders import Latency
-from asr.training.evaluate import held_out_trials, run_trials, summarise, write_figures
+from asr.training.evaluate import held_out_trials, run_trials, summarise
 from asr.training.intervals import percent
 from asr.training.model import AcousticModel
 from asr.training.plots import plot_frontier

@@ -15,6 +15,7 @@ from onnxruntime.quantization import quantize_dynamic
 import asr
 import export.benchmark
 from asr.card import METADATA_KEY
+from asr.files import WriteError
 from asr.model import Model, bundled_models, session_options
 from export.benchmark import benchmark, gemm_peak, speech_shaped_noise
 from export.cost import macs_per_second, time_by_operator
@@ -352,7 +353,7 @@ def test_what_cannot_be_measured_is_said_in_one_line(tmp_path: Path) -> None:
 def test_a_place_that_cannot_be_written(tmp_path: Path, short: None) -> None:
     (tmp_path / "file").write_text("")
     model = Model(tiny_models.streaming_ctc(tmp_path / "tiny.onnx"))
-    with pytest.raises(export.benchmark.BenchmarkError, match="name another file"):
+    with pytest.raises(WriteError, match="name another file"):
         benchmark(model, json_file=tmp_path / "file" / "figures.json")
 
 

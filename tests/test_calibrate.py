@@ -10,10 +10,10 @@ import pytest
 import soundfile
 
 from asr.card import UNCALIBRATED, ModelCard
+from asr.files import WriteError
 from asr.model import Model, ModelError, load
 from asr.training.evaluate import EvaluationError
 from export.calibrate import calibrate
-from export.export import ExportError
 from tests import tiny_models
 from tests.commands import run_asr
 from tests.tiny_models import FREQUENCIES, SAMPLE_RATE, tones
@@ -106,7 +106,7 @@ def test_what_cannot_be_calibrated_is_told(tmp_path: Path, manifest: Path, model
     keywords = load(tiny_models.streaming_classify(tmp_path / "keywords.onnx"))
     with pytest.raises(ModelError, match="spots keywords"):
         calibrate(keywords, manifest, tmp_path / "out.onnx")
-    with pytest.raises(ExportError, match="cannot be written"):
+    with pytest.raises(WriteError, match="cannot be written"):
         calibrate(model, manifest, manifest / "out.onnx", speaker="{speaker}")
     lines = manifest.read_text().splitlines()
     manifest.write_text("\n".join(line for line in lines if '"ab"' in line))

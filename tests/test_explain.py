@@ -10,7 +10,6 @@ import torch
 from asr.training.cells import KINDS
 from asr.training.encoders import Encoder, EncoderConfig
 from asr.training.explain import (
-    ExplainError,
     activities,
     encode,
     explain,
@@ -18,6 +17,7 @@ from asr.training.explain import (
     look_inside,
     trace,
 )
+from features.errors import EarshotError
 from tests.commands import run_asr
 from tests.test_export import save_run
 from tests.tiny_models import SAMPLE_RATE, tones
@@ -159,5 +159,5 @@ def test_nothing_to_draw_and_nowhere_to_draw_it(tmp_path: Path, recording: Path)
         (tmp_path / "click.wav", tmp_path / "out.png", "shorter than one window"),
         (recording, tmp_path / "file" / "out.png", "cannot be written"),
     ):
-        with pytest.raises(ExplainError, match=problem):
+        with pytest.raises(EarshotError, match=problem):
             explain(tmp_path / "run", sound, out)

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 import export.export
+from asr.files import WriteError
 from asr.model import Model, ModelError
 from asr.stream import scorer
 from asr.training.cells import KINDS, Kind
@@ -22,7 +23,7 @@ from asr.training.checkpoint import BEST, CheckpointError, Progress, save_checkp
 from asr.training.config import Config, parse_config
 from asr.training.model import AcousticModel
 from export.cost import macs_per_second
-from export.export import ExportError, export_run
+from export.export import export_run
 from export.graph import build_graph
 from export.parity import TOLERANCE, ParityError
 from tests.commands import hide_packages, run_asr, run_python
@@ -362,7 +363,7 @@ def test_a_file_that_cannot_be_written(
     (tmp_path / "file").write_text("")
     (tmp_path / "folder").mkdir()
     for out in (tmp_path / "file" / "tiny.onnx", tmp_path / "folder"):
-        with pytest.raises(ExportError, match=f"^{out}: cannot be written") as caught:
+        with pytest.raises(WriteError, match=f"^{out}: cannot be written") as caught:
             export_run(run, out)
         assert "\n" not in str(caught.value)
     assert sorted(path.name for path in tmp_path.rglob("*")) == ["file", "folder"]

@@ -19,6 +19,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from asr.files import WriteError
 from asr.training.checkpoint import (
     BEST,
     LAST,
@@ -358,5 +359,6 @@ def test_a_full_disk_leaves_the_last_checkpoint_as_it_was(trained: Path, recipe:
 
 def test_a_checkpoint_that_cannot_be_written_is_an_error(trained: Path, tmp_path: Path) -> None:
     config, labels, model = rebuild(load_checkpoint(trained / BEST), trained / BEST)
-    with pytest.raises(CheckpointError, match=r"nowhere/x\.pt: cannot be written"):
-        save_checkpoint(tmp_path / "nowhere" / "x.pt", config, labels, model, Progress(), {})
+    (tmp_path / "file").touch()
+    with pytest.raises(WriteError, match=r"file/x\.pt: cannot be written"):
+        save_checkpoint(tmp_path / "file" / "x.pt", config, labels, model, Progress(), {})

@@ -6,7 +6,6 @@ import sys
 
 import typer
 
-from asr.cli.errors import CommandError
 from asr.cli.hear import devices, listen, spot, transcribe
 from asr.cli.language_models import lm
 from asr.cli.models import bench, export, frontier, info, soak
@@ -14,7 +13,7 @@ from asr.cli.terminal import complain
 from asr.cli.training import calibrate, compare, evaluate, explain, synthesise, train, tune
 from features.errors import EarshotError
 
-__all__ = ["CommandError", "app", "devices", "main", "run"]
+__all__ = ["app", "devices", "main", "run"]
 
 COMMANDS = {
     "Hear": (transcribe, spot, listen, devices),

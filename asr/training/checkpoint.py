@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from asr.files import whole_file
 from asr.training.config import Config, parse_config
 from asr.training.language_model import LanguageModel
 from asr.training.model import AcousticModel
@@ -17,10 +18,11 @@ from features.errors import EarshotError
 
 SCHEMA = 1
 LAST, BEST = "last.pt", "best.pt"
+RESUME = "free some space and continue with --resume"
 
 
 class CheckpointError(EarshotError, OSError):
-    """A checkpoint that cannot be written or read."""
+    """A checkpoint that cannot be read."""
 
 
 @dataclass
@@ -44,7 +46,7 @@ def save_checkpoint(
     metrics: dict[str, Any],
     **resumable: Any,
 ) -> None:
-    """Write a checkpoint beside `path`, then put it in place in one move. Raises CheckpointError.
+    """Write a checkpoint, whole or not at all. Raises WriteError.
 
     averaged: the model with averaged weights, the one to evaluate and export; `resumable` is what
     only a resumed training needs (state dictionaries).
@@ -58,15 +60,11 @@ def save_checkpoint(
         "metrics": json.dumps(metrics),
         **resumable,
     }
-    part = path.with_suffix(".part")
-    try:
-        torch.save(content, part)
-        part.replace(path)
-    except (OSError, RuntimeError) as error:  # torch reports a full disk as RuntimeError
-        part.unlink(missing_ok=True)
-        raise CheckpointError(
-            f"{path}: cannot be written ({error}); free some space and continue with --resume"
-        ) from None
+    with whole_file(path, RESUME) as part:
+        try:
+            torch.save(content, part)
+        except RuntimeError as error:  # so torch reports a full disk
+            raise OSError(str(error).partition("\n")[0]) from None
 
 
 def best_checkpoint(run: Path) -> Path:

@@ -1,6 +1,5 @@
 """Measuring a model file on recordings whose words are known, through the device's own runtime."""
 
-import json
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -15,6 +14,7 @@ from rich.table import Table
 
 from asr.decode import Word
 from asr.decode.options import DecodeOptions
+from asr.files import write_figures
 from asr.model import Model
 from asr.training.config import Config, SourceConfig, read_config
 from asr.training.data import SILENCE, UNKNOWN, Corpus, load_corpus, plan_validation, read_source
@@ -341,14 +341,3 @@ def _confusion_table(figures: dict[str, Any]) -> Table:
             cells = ["" if not count else str(count) for count in row]
             table.add_row(name, *cells, f"{100 * figures['recall'][name]:.1f}")
     return table
-
-
-def write_figures(path: Path, figures: dict[str, Any]) -> None:
-    """Write figures as JSON. Raises EvaluationError if that cannot be done."""
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(json.dumps(figures, indent=2) + "\n")
-    except OSError as error:
-        raise EvaluationError(
-            f"{path}: cannot be written ({error.strerror}); name another file"
-        ) from None

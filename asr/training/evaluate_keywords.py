@@ -26,11 +26,12 @@ from asr.decode.spotting import (
     sounds_of,
     spellings,
 )
+from asr.files import write_figures
 from asr.model import Model, ModelError
 from asr.stream import scorer
 from asr.training.config import SourceConfig, read_config
 from asr.training.data import Recording, read_source
-from asr.training.evaluate import EvaluationError, write_figures
+from asr.training.evaluate import EvaluationError
 from asr.training.intervals import percent, wilson_interval
 from asr.training.plots import plot_det
 from features.audio import AudioError, read_audio

@@ -59,13 +59,7 @@ def explain(run: Path, recording: Path, out: Path, compare: Path | None = None) 
     the first SECONDS are heard. Raises EarshotError.
     """
     explanations = [look_inside(path, recording) for path in (run, compare) if path is not None]
-    try:
-        out.parent.mkdir(parents=True, exist_ok=True)
-        plot_explanation(explanations[0], explanations[1:], out)
-    except OSError as error:
-        raise ExplainError(
-            f"{out}: cannot be written ({error.strerror}); name another file"
-        ) from None
+    plot_explanation(explanations[0], explanations[1:], out)
 
 
 def look_inside(run: Path, recording: Path) -> Explanation:

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from asr.decode.fusion import LanguageModel
 from asr.decode.ngram import END, LN_10, SPACES, START, UNKNOWN, Table
+from asr.files import whole_file
 from features.errors import EarshotError
 
 NEVER = -99.0  # log10 of the probability of <s>, which is given and never predicted
@@ -135,7 +136,7 @@ def _interpolate(
 
 
 def write_arpa(table: Table, path: Path) -> None:
-    """Write a model as an ARPA file. Raises TextError if that cannot be done."""
+    """Write a model as an ARPA file. Raises WriteError."""
     orders: dict[int, list[Ngram]] = defaultdict(list)
     for ngram in sorted(table):
         orders[len(ngram)].append(ngram)
@@ -146,15 +147,8 @@ def write_arpa(table: Table, path: Path) -> None:
             score, backoff = (f"{value / LN_10:.7f}" for value in table[ngram])
             line = f"{score}\t{' '.join(ngram)}"
             lines.append(line if n == max(orders) else f"{line}\t{backoff}")
-    partial = path.with_name(path.name + ".partial")
-    try:
-        partial.write_text("\n".join([*lines, "", "\\end\\", ""]), encoding="utf-8")
-        partial.replace(path)
-    except OSError as error:
-        partial.unlink(missing_ok=True)
-        raise TextError(
-            f"{path}: cannot be written ({error.strerror}); name another file"
-        ) from None
+    with whole_file(path) as part:
+        part.write_text("\n".join([*lines, "", "\\end\\", ""]), encoding="utf-8")
 
 
 def perplexity(model: LanguageModel, sentences: Iterable[Sentence]) -> tuple[float, int, int]:

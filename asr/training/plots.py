@@ -5,6 +5,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from asr.files import ANOTHER_FILE, whole_file
+
 if TYPE_CHECKING:  # matplotlib is slow to import, and only needed when there is something to draw
     from matplotlib.figure import Figure
 
@@ -23,7 +25,7 @@ def _figure(width: float, height: float) -> tuple["Figure", Any, Any]:
     return figure, axes, pyplot
 
 
-def plot_curves(history: list[dict[str, Any]], metric: str, path: Path) -> None:
+def plot_curves(history: list[dict[str, Any]], metric: str, path: Path, remedy: str) -> None:
     """Loss on the left axis, the validation metric on the right: in percent, being a share, but
     for perplexity."""
     figure, losses, pyplot = _figure(8, 4.5)
@@ -42,7 +44,7 @@ def plot_curves(history: list[dict[str, Any]], metric: str, path: Path) -> None:
     lines = [*losses.get_lines(), *figures.get_lines()]
     losses.legend(lines, [str(line.get_label()) for line in lines], frameon=False)
     losses.set_title(f"{metric} {values[-1]:.2f}{unit} at step {steps[-1]}", color=INK, loc="left")
-    save(figure, path)
+    save(figure, path, remedy)
     pyplot.close(figure)
 
 
@@ -83,7 +85,7 @@ def plot_frontier(points: list[tuple[float | None, dict[str, Any]]], name: str, 
     pyplot.close(figure)
 
 
-def plot_comparison(rows: list[dict[str, Any]], name: str, path: Path) -> None:
+def plot_comparison(rows: list[dict[str, Any]], name: str, path: Path, remedy: str) -> None:
     """A line for each encoder: a figure (a share, drawn in percent) with its 95 % interval and, as
     small points, that of every seed; then what it costs."""
     from matplotlib.figure import Figure
@@ -115,7 +117,7 @@ def plot_comparison(rows: list[dict[str, Any]], name: str, path: Path) -> None:
         axis.spines[["top", "right"]].set_visible(False)
         axis.grid(color=GUIDE, axis="x", linewidth=0.5)
         axis.set_axisbelow(True)
-    save(figure, path)
+    save(figure, path, remedy)
 
 
 def plot_det(curve: list[dict[str, Any]], chosen: list[dict[str, Any]], path: Path) -> None:
@@ -154,8 +156,7 @@ def plot_reliability(curves: dict[str, np.ndarray], path: Path) -> None:
     pyplot.close(figure)
 
 
-def save(figure: "Figure", path: Path) -> None:
-    """Write a figure as PNG, whole or not at all. Raises OSError."""
-    part = path.with_suffix(".part")
-    figure.savefig(part, dpi=120, format="png")
-    part.replace(path)
+def save(figure: "Figure", path: Path, remedy: str = ANOTHER_FILE) -> None:
+    """Write a figure as PNG, whole or not at all. Raises WriteError."""
+    with whole_file(path, remedy) as part:
+        figure.savefig(part, dpi=120, format="png")

@@ -17,10 +17,12 @@ import numpy as np
 import soundfile
 from rich.progress import track
 
+from asr.files import whole_file
 from features.audio import read_audio
 from features.errors import EarshotError
 
 SAMPLE_RATE = 16_000
+MAKE_ROOM = "free some space and repeat, or name another folder"
 ACCENTS = ("en-us", "en-gb", "en-gb-x-rp", "en-gb-scotland", "en-us-nyc")
 VARIANTS = ("m1", "m2", "m3", "m4", "m5", "m6", "m7", "f1", "f2", "f3", "f4", "f5")
 FLITE_VOICES = ("awb", "rms", "slt", "kal16")
@@ -47,7 +49,7 @@ def synthesise(texts: Path, out: Path, takes: int = 1, seed: int = 0) -> Path:
     """Read every line of `texts` aloud, `takes` times in voices drawn by `seed`.
 
     Writes `<out>/<number>.flac` and, last, `<out>/manifest.jsonl`, which is returned. What is there
-    already is not read again. Raises SynthesisError.
+    already is not read again. Raises SynthesisError or WriteError.
     """
     for engine in ("espeak-ng", "flite"):
         if shutil.which(engine) is None:
@@ -61,7 +63,6 @@ def synthesise(texts: Path, out: Path, takes: int = 1, seed: int = 0) -> Path:
     readings = draw_readings([line for line in lines if line] * takes, seed)
     if not readings:
         raise SynthesisError(f"{texts}: has no text in it; write one text a line")
-    out.mkdir(parents=True, exist_ok=True)
     paths = [out / f"{number:05d}.flac" for number in range(len(readings))]
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         durations = pool.map(read_aloud, readings, paths)
@@ -76,9 +77,8 @@ def synthesise(texts: Path, out: Path, takes: int = 1, seed: int = 0) -> Path:
             for path, reading, duration in zip(paths, readings, shown, strict=True)
         ]
     manifest = out / "manifest.jsonl"
-    part = manifest.with_suffix(".part")
-    part.write_text("".join(json.dumps(entry) + "\n" for entry in entries), encoding="utf-8")
-    part.replace(manifest)
+    with whole_file(manifest, MAKE_ROOM) as part:
+        part.write_text("".join(json.dumps(entry) + "\n" for entry in entries), encoding="utf-8")
     return manifest
 
 
@@ -116,7 +116,6 @@ def read_aloud(reading: Reading, path: Path) -> float:
                     f"{reading.command[0]} could not read '{reading.text}' "
                     f"({result.stderr.strip() or 'no sound'}); check the text and its installation"
                 )
-            part = path.with_suffix(".part")
-            soundfile.write(part, read_audio(spoken, SAMPLE_RATE), SAMPLE_RATE, format="FLAC")
-            part.replace(path)
+            with whole_file(path, MAKE_ROOM) as part:
+                soundfile.write(part, read_audio(spoken, SAMPLE_RATE), SAMPLE_RATE, format="FLAC")
     return soundfile.info(path).duration

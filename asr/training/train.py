@@ -20,10 +20,11 @@ from torch import Tensor, distributed, nn
 from torch.nn import functional
 from torch.optim.swa_utils import AveragedModel
 
+from asr.files import whole_file
 from asr.training.checkpoint import (
     BEST,
     LAST,
-    CheckpointError,
+    RESUME,
     Progress,
     best_checkpoint,
     build_model,
@@ -369,14 +370,9 @@ def _write(run: Run, entry: dict[str, Any], improved: bool) -> None:
         averages=int(run.averaged.n_averaged),
         history=json.dumps(run.history),
     )
-    try:
-        lines = "".join(json.dumps(line) + "\n" for line in run.history)
-        (folder / "metrics.jsonl").write_text(lines)
-        plot_curves(run.history, run.metric, folder / "curves.png")
-    except OSError as error:
-        raise CheckpointError(
-            f"{folder}: cannot write metrics ({error.strerror}); free some space and --resume"
-        ) from None
+    with whole_file(folder / "metrics.jsonl", RESUME) as part:
+        part.write_text("".join(json.dumps(line) + "\n" for line in run.history))
+    plot_curves(run.history, run.metric, folder / "curves.png", RESUME)
     shown = {k: f"{v:.4g}" if isinstance(v, float) else v for k, v in entry.items()}
     print("  ".join(f"{k} {v}" for k, v in shown.items()), flush=True)
 

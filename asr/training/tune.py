@@ -12,6 +12,7 @@ from rich.table import Table
 
 from asr.decode import Utterance
 from asr.decode.options import DecodeOptions, decoder_for
+from asr.files import write_figures
 from asr.model import Model, ModelError
 from asr.training.evaluate import (
     EvaluationError,
@@ -19,7 +20,6 @@ from asr.training.evaluate import (
     error_rates,
     read_trials,
     speaker_halves,
-    write_figures,
 )
 
 ALPHAS = (0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.7, 1.0, 1.5)

@@ -1,0 +1,66 @@
+"""Files are whole or as they were."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+from asr.files import WriteError, whole_file, write_figures
+from features.errors import EarshotError
+
+
+class OtherError(EarshotError, OSError):
+    """What a reader of files raises."""
+
+
+def names(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.rglob("*"))
+
+
+def test_a_file_appears_when_it_is_finished(tmp_path: Path) -> None:
+    path = tmp_path / "new" / "a.txt"
+    with whole_file(path) as part:
+        part.write_text("half")
+        assert not path.exists()
+        part.write_text("all of it")
+    assert path.read_text() == "all of it" and names(tmp_path) == ["a.txt", "new"]
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt, OtherError, ValueError])
+def test_what_goes_wrong_leaves_the_last_file(tmp_path: Path, error: type[BaseException]) -> None:
+    path = tmp_path / "a.txt"
+    path.write_text("the last one")
+    with pytest.raises(error), whole_file(path) as part:
+        part.write_text("half")
+        raise error
+    assert path.read_text() == "the last one" and names(tmp_path) == ["a.txt"]
+
+
+@pytest.mark.parametrize("place", ["file/a.txt", "folder"])
+def test_a_place_that_cannot_be_written_is_named_with_the_remedy(
+    tmp_path: Path, place: str
+) -> None:
+    (tmp_path / "file").touch()
+    (tmp_path / "folder").mkdir()
+    refusal = pytest.raises(
+        WriteError, match=rf"^{tmp_path}/{place}: cannot be written .*; repeat$"
+    )
+    with refusal, whole_file(tmp_path / place, "repeat") as part:
+        part.write_text("lost")
+    assert names(tmp_path) == ["file", "folder"]
+
+
+def test_a_link_stays_one(tmp_path: Path) -> None:
+    link, target = tmp_path / "link.json", tmp_path / "target.json"
+    link.symlink_to(target)
+    write_figures(link, {"n": 1})
+    assert link.is_symlink() and target.read_text() == '{\n  "n": 1\n}\n'
+
+
+def test_what_is_no_file_is_written_to_and_stays(tmp_path: Path) -> None:
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    reader = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
+    write_figures(pipe, {"n": 1})
+    assert os.read(reader, 100) == b'{\n  "n": 1\n}\n' and pipe.is_fifo()
+    os.close(reader)
