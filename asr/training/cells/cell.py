@@ -54,6 +54,18 @@ class Cell(nn.Module, ABC):
         """
 
 
+class TorchCell(Cell):
+    """One layer of a recurrence of torch; a subclass names it as its next base, after this."""
+
+    def __init__(self, inputs: int, hidden_size: int) -> None:
+        super().__init__(inputs, hidden_size, batch_first=True)
+        initialise(self)
+
+    def run(self, frames: Tensor, state: State) -> tuple[Tensor, State]:
+        output, hidden = self(frames, state["hidden"].unsqueeze(0))
+        return output, {"hidden": hidden.squeeze(0)}
+
+
 def initialise(cell: Cell) -> None:
     """Xavier input weights, orthogonal recurrent weights for each gate, zero biases.
 

@@ -7,10 +7,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from asr.training.cells.cell import Cell, State, initialise
+from asr.training.cells.cell import State, TorchCell
 
 
-class Gru(Cell, nn.GRU):
+class Gru(TorchCell, nn.GRU):
     """GRU (Cho et al., 2014) as cuDNN, torch and ONNX with linear_before_reset define it:
 
         r_t = sigmoid(W_r x_t + R_r h_{t-1} + b_r)                reset gate
@@ -21,14 +21,6 @@ class Gru(Cell, nn.GRU):
     The reset gate acts after the recurrent product, not before as in the paper, so that one product
     a step serves all gates.
     """
-
-    def __init__(self, inputs: int, hidden_size: int) -> None:
-        super().__init__(inputs, hidden_size, batch_first=True)
-        initialise(self)
-
-    def run(self, frames: Tensor, state: State) -> tuple[Tensor, State]:
-        output, hidden = self(frames, state["hidden"].unsqueeze(0))
-        return output, {"hidden": hidden.squeeze(0)}
 
     def step(self, frame: Tensor, state: State) -> State:
         w, r, b, d = self.parameters()

@@ -7,10 +7,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from asr.training.cells.cell import Cell, State, initialise
+from asr.training.cells.cell import State, TorchCell
 
 
-class Lstm(Cell, nn.LSTM):
+class Lstm(TorchCell, nn.LSTM):
     """LSTM (Hochreiter & Schmidhuber, 1997) with forget gate (Gers et al., 2000):
 
         i_t = sigmoid(W_i x_t + R_i h_{t-1} + b_i)      input gate
@@ -26,8 +26,7 @@ class Lstm(Cell, nn.LSTM):
     states = ("hidden", "cell")
 
     def __init__(self, inputs: int, hidden_size: int) -> None:
-        super().__init__(inputs, hidden_size, batch_first=True)
-        initialise(self)
+        super().__init__(inputs, hidden_size)
         self.get_parameter("bias_ih_l0").data[hidden_size : 2 * hidden_size] = 1.0
 
     def run(self, frames: Tensor, state: State) -> tuple[Tensor, State]:

@@ -6,10 +6,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from asr.training.cells.cell import Cell, State, initialise
+from asr.training.cells.cell import TorchCell
 
 
-class Rnn(Cell, nn.RNN):
+class Rnn(TorchCell, nn.RNN):
     """Simple recurrent network (Elman, 1990), as torch and ONNX define it:
 
         h_t = tanh(W x_t + R h_{t-1} + b)
@@ -17,14 +17,6 @@ class Rnn(Cell, nn.RNN):
     The gradient of h_t by h_{t-k} is a product of k factors diag(1 - h^2) R: it vanishes or
     explodes with k (Bengio et al., 1994).
     """
-
-    def __init__(self, inputs: int, hidden_size: int) -> None:
-        super().__init__(inputs, hidden_size, batch_first=True)
-        initialise(self)
-
-    def run(self, frames: Tensor, state: State) -> tuple[Tensor, State]:
-        output, hidden = self(frames, state["hidden"].unsqueeze(0))
-        return output, {"hidden": hidden.squeeze(0)}
 
     def onnx_weights(self) -> tuple[Tensor, ...]:
         w, r, b, d = self.parameters()
