@@ -9,22 +9,11 @@ import pytest
 import soundfile
 
 from asr.model import load
-from tests import tiny_models
 from tests.commands import ASR, environment, hide_packages, run_asr, run_python
 from tests.tiny_models import SAMPLE_RATE, tones
 
 SPEECH = tones("a", "b", " ", "c")
 KEYWORD = tones("low", "high", seconds=0.4, pause=0.6)
-
-
-@pytest.fixture(scope="module")
-def speech_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tiny_models.streaming_ctc(tmp_path_factory.mktemp("models") / "speech.onnx")
-
-
-@pytest.fixture(scope="module")
-def keyword_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tiny_models.streaming_classify(tmp_path_factory.mktemp("models") / "keywords.onnx")
 
 
 def write(

@@ -10,15 +10,9 @@ from asr.decode import DecodeError, Utterance
 from asr.decode.options import DecodeOptions, read_words
 from asr.model import ModelError, load
 from asr.training.ngram import build, write_arpa
-from tests import tiny_models
 from tests.commands import run_asr
 from tests.test_tune import mumble
 from tests.tiny_models import SAMPLE_RATE, tones
-
-
-@pytest.fixture(scope="module")
-def speech_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tiny_models.streaming_ctc(tmp_path_factory.mktemp("models") / "speech.onnx")
 
 
 @pytest.fixture(scope="module")
@@ -97,8 +91,8 @@ def test_a_stream_and_a_file_are_decoded_alike(speech_model: Path) -> None:
     assert [len(word.characters) for word in heard[0].words] == [2, 1]
 
 
-def test_keyword_models_take_no_decoding_options(tmp_path: Path) -> None:
-    model = load(tiny_models.streaming_classify(tmp_path / "keywords.onnx"))
+def test_keyword_models_take_no_decoding_options(keyword_model: Path) -> None:
+    model = load(keyword_model)
     model.stream(DecodeOptions())
     with pytest.raises(ModelError, match="this model spots keywords; language models, word lists"):
         model.stream(DecodeOptions(beam=4))

@@ -16,7 +16,6 @@ from asr.training.data import DataError, Recording
 from asr.training.evaluate import EvaluationError
 from asr.training.evaluate_keywords import RATES, Said, evaluate_keywords, find_said
 from features.audio import read_audio
-from tests import tiny_models
 from tests.commands import run_asr
 from tests.tiny_models import SAMPLE_RATE, tones
 
@@ -37,8 +36,8 @@ ENTRIES: tuple[Entry, ...] = (
 
 
 @pytest.fixture(scope="module")
-def model(tmp_path_factory: pytest.TempPathFactory) -> Model:
-    return load(tiny_models.streaming_ctc(tmp_path_factory.mktemp("models") / "speech.onnx"))
+def model(speech_model: Path) -> Model:
+    return load(speech_model)
 
 
 def write_manifest(folder: Path, entries: Sequence[Entry] = ENTRIES) -> Path:
@@ -165,13 +164,12 @@ def test_keywords_are_found_in_texts_as_whole_words(text: str, said: list[int]) 
     assert len(found) != 1 or found == (Said(0, (1.0, 2.0)),)
 
 
-def test_what_cannot_be_measured_is_told(tmp_path: Path, model: Model) -> None:
+def test_what_cannot_be_measured_is_told(tmp_path: Path, model: Model, keyword_model: Path) -> None:
     manifest = write_manifest(tmp_path)
     with pytest.raises(EvaluationError, match=r"none of the keywords .* check the spelling"):
         evaluate_keywords(model, manifest, SpotOptions(keywords=parse_keywords("cc")))
-    trained = load(tiny_models.streaming_classify(tmp_path / "keywords.onnx"))
     with pytest.raises(ModelError, match="need a model that transcribes"):
-        evaluate_keywords(trained, manifest, KEYWORDS)
+        evaluate_keywords(load(keyword_model), manifest, KEYWORDS)
     manifest.write_text(manifest.read_text().replace('"keyword_end": 0.6', '"keyword_end": "late"'))
     with pytest.raises(DataError, match=r"0.wav: .* no times in keyword_start, keyword_end"):
         evaluate_keywords(model, manifest, KEYWORDS)

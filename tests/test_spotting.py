@@ -144,8 +144,8 @@ def test_judgement_does_not_wait_for_more_than_it_says(drawn: list[tuple[int, fl
 
 
 @pytest.fixture(scope="module")
-def model(tmp_path_factory: pytest.TempPathFactory) -> Model:
-    return load(tiny_models.streaming_ctc(tmp_path_factory.mktemp("models") / "speech.onnx"))
+def model(speech_model: Path) -> Model:
+    return load(speech_model)
 
 
 def heard(model: Model, keywords: str, *labels: str) -> list[tuple[str, float, float]]:
@@ -295,8 +295,8 @@ def test_keywords_that_will_be_mistaken_are_told(
     assert all(part in whole for part, whole in zip(warnings, found, strict=True))
 
 
-def test_models_and_keywords_that_do_not_go_together(tmp_path: Path, model: Model) -> None:
-    trained = load(tiny_models.streaming_classify(tmp_path / "keywords.onnx"))
+def test_models_and_keywords_that_do_not_go_together(keyword_model: Path, model: Model) -> None:
+    trained = load(keyword_model)
     with pytest.raises(ModelError, match="trained on and no others"):
         trained.spot(tones("low"), options=SpotOptions(keywords=(Keyword("low"),)))
     with pytest.raises(ModelError, match="type some with --keywords"):
