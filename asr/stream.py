@@ -91,8 +91,7 @@ class BlockScorer:
         heard = np.concatenate([self._waiting, samples])
         whole = len(heard) - len(heard) % self._block_length
         self._waiting = heard[whole:].copy()
-        for start in range(0, whole, self._step_length):
-            yield from self._step(heard[start : min(start + self._step_length, whole)])
+        yield from self._steps(heard[:whole])
 
     def finish(self) -> Iterator[Scores]:
         if not self._samples:
@@ -101,8 +100,11 @@ class BlockScorer:
         missing = self._samples + self._look_ahead - self._stepped
         silence = math.ceil(missing / self._block_length) * self._block_length - len(self._waiting)
         heard = np.concatenate([self._waiting, np.zeros(silence, np.float32)])
-        for block in heard.reshape(-1, self._block_length):
-            yield from self._step(block, wanted)
+        yield from self._steps(heard, wanted)
+
+    def _steps(self, pcm: np.ndarray, wanted: int | None = None) -> Iterator[Scores]:
+        for start in range(0, len(pcm), self._step_length):
+            yield from self._step(pcm[start : start + self._step_length], wanted)
 
     def _step(self, pcm: np.ndarray, wanted: int | None = None) -> Iterator[Scores]:
         log_probs, self._state = self._model.step(pcm[None], self._state)

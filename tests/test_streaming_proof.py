@@ -16,11 +16,16 @@ from asr.decode import Detection, Event, Utterance
 from asr.model import Model
 from asr.stream import Stream, scorer
 from export.export import export_run
+from export.quantise import quantise
+from features.audio import read_audio
+from tests.commands import ROOT
 from tests.test_export import ENCODERS, HEADS, SAMPLE_RATE, save_run
 
 TOLERANCE = 1e-4
 PRIMES = (2, 17, 101, 479, 1_439, 7_919)
 SAMPLES = 40_000
+LEAD = 0.5  # of the best label's probability, more than int8 costs scores that are so far spread
+BUNDLED_LEAD = 0.1  # the same for trained weights
 KINDS = [("latency-controlled", "ctc"), ("lstm", "classify")]
 
 
@@ -31,6 +36,16 @@ def model(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
     folder = tmp_path_factory.mktemp("proof")
     save_run(folder / "run", ENCODERS[encoder], HEADS[head])
     return decided(export_run(folder / "run", folder / "model.onnx"))
+
+
+@pytest.fixture(scope="module")
+def int8(model: Model, tmp_path_factory: pytest.TempPathFactory) -> Model:
+    """The same model with int8 weights."""
+    proto = quantise(onnx.load(model.path))
+    assert "DynamicQuantizeLSTM" in {node.op_type for node in proto.graph.node}
+    path = tmp_path_factory.mktemp("int8") / "model.onnx"
+    onnx.save(proto, path)
+    return asr.load(path)
 
 
 def decided(model: Model) -> Model:
@@ -91,10 +106,18 @@ def events_of(stream: Stream, pieces: list[np.ndarray]) -> list[Event]:
 def test_any_cut_of_any_length_gives_the_offline_scores_and_events(
     model: Model, data: st.DataObject
 ) -> None:
-    samples = data.draw(st.one_of(st.just(SAMPLES), st.integers(1, SAMPLES)), label="samples")
+    audio = sound(SAMPLES)[: draw_samples(data)]
+    check(model, audio, draw_cuts(data, len(audio)))
+
+
+def draw_samples(data: st.DataObject) -> int:
+    return data.draw(st.one_of(st.just(SAMPLES), st.integers(1, SAMPLES)), label="samples")
+
+
+def draw_cuts(data: st.DataObject, samples: int) -> list[int]:
     step = data.draw(st.sampled_from([*PRIMES, samples]), label="step")
     anywhere = data.draw(st.lists(st.integers(0, samples), max_size=8), label="cuts")
-    check(model, sound(SAMPLES)[:samples], [*range(step, samples, step), *anywhere])
+    return [*range(step, samples, step), *anywhere]
 
 
 def test_one_sample_at_a_time(model: Model) -> None:
@@ -109,6 +132,41 @@ def check(model: Model, audio: np.ndarray, cuts: Iterable[int]) -> None:
     assert [what(event) for event in told] == [what(event) for event in whole]
 
 
+@settings(max_examples=20)
+@given(data=st.data())
+def test_int8_weights_decide_alike_however_the_audio_is_cut(
+    int8: Model, data: st.DataObject
+) -> None:
+    audio = sound(SAMPLES)[: draw_samples(data)]
+    expected = offline(int8, audio)
+    found = scores_of(int8, np.split(audio, sorted(draw_cuts(data, len(audio)))))
+    assert found.shape == expected.shape
+    sure = leads(expected) > LEAD
+    np.testing.assert_array_equal(found[sure].argmax(1), expected[sure].argmax(1))
+
+
+def leads(log_probs: np.ndarray) -> np.ndarray:
+    """How much more probable than any other the best label of each frame is."""
+    ordered = np.sort(np.exp(log_probs), axis=1)
+    return ordered[:, -1] - ordered[:, -2]
+
+
+@pytest.mark.parametrize("name", ["digits.ogg", "enter-seven.mp3"])
+@settings(max_examples=10)
+@given(data=st.data())
+def test_the_bundled_int8_model_says_the_same_however_the_audio_is_cut(
+    name: str, data: st.DataObject
+) -> None:
+    model = asr.load("english")
+    audio = read_audio(ROOT / "samples" / name, SAMPLE_RATE)
+    expected = offline(model, audio)
+    assert model.card.precision == "int8" and leads(expected).min() > BUNDLED_LEAD
+    pieces = np.split(audio, sorted(draw_cuts(data, len(audio))))
+    np.testing.assert_array_equal(scores_of(model, pieces).argmax(1), expected.argmax(1))
+    told, whole = (events_of(model.stream(), p) for p in (pieces, [audio]))
+    assert [what(event) for event in told] == [what(event) for event in whole] != []
+
+
 def what(event: Event) -> tuple[object, ...]:
     """All that an event says, scores apart."""
     if isinstance(event, Detection):
@@ -117,17 +175,18 @@ def what(event: Event) -> tuple[object, ...]:
     return tuple(dataclasses.replace(word, confidence=1.0) for word in event.words)
 
 
-def test_a_stream_that_was_reset_is_a_fresh_one_to_the_bit(model: Model) -> None:
+def test_a_stream_that_was_reset_is_a_fresh_one_to_the_bit(model: Model, int8: Model) -> None:
     audio = sound(SAMPLES)
     pieces = np.split(audio, range(1_439, len(audio), 1_439))
-    used = model.stream()
-    used.push(audio[::-1].copy())
-    for finished in (False, True):
-        if finished:
-            used.finish()
-        used.reset()
-        fresh = model.stream()
-        for piece in pieces:
-            assert used.push(piece) == fresh.push(piece)
-            np.testing.assert_array_equal(used.posteriors, fresh.posteriors)
-    assert used.finish() == fresh.finish()
+    for hearing in (model, int8):
+        used = hearing.stream()
+        used.push(audio[::-1].copy())
+        for finished in (False, True):
+            if finished:
+                used.finish()
+            used.reset()
+            fresh = hearing.stream()
+            for piece in pieces:
+                assert used.push(piece) == fresh.push(piece)
+                np.testing.assert_array_equal(used.posteriors, fresh.posteriors)
+        assert used.finish() == fresh.finish()
