@@ -9,7 +9,7 @@ class DecodeError(EarshotError, ValueError):
     """A language model, word list, grammar or hotword that decoding cannot use."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Detection:
     """A keyword. `time` is how much had been heard when it fired, `score` its probability.
 
@@ -26,7 +26,7 @@ class Detection:
         return f"{self.time:7.2f} s  {self.score:4.0%}  {self.label}"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class NearMiss:
     """A typed keyword that might have been said; `reason` says why it is no Detection."""
 
@@ -41,7 +41,7 @@ class NearMiss:
         return f"{self.time:7.2f} s  {self.score:4.0%}  ({self.label}: {self.reason})"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Character:
     """One label of a word: where the alignment has it."""
 
@@ -50,7 +50,7 @@ class Character:
     end: float
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Word:
     """One word of a transcript. It ends with its last label.
 
@@ -66,7 +66,7 @@ class Word:
     characters: tuple[Character, ...] = ()
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Alternative:
     """A text that an utterance may have been; score: its log-probability, weights included."""
 
@@ -74,7 +74,7 @@ class Alternative:
     score: float
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Partial:
     """What an utterance that still goes on sounds like so far; a later event replaces it.
 
@@ -90,7 +90,7 @@ class Partial:
         return f"{self.start:7.2f} s  {self.text} ..."
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Utterance:
     """A finished utterance: a pause followed it, or the audio ended.
 
