@@ -265,23 +265,24 @@ def _processor() -> str:
 
 def _print(figures: dict[str, Any]) -> None:
     console = Console(markup=False, highlight=False)
-    console.print(_table(("figure", "value"), _summary(figures), figures["model"]))
+    console.print(figure_table(("figure", "value"), _summary(figures), figures["model"]))
     if figures["streaming"]:
         heads = ("pushed block", "real-time factor", "p50 ms", "p99 ms")
         rows = (
             (f"{f['push_ms']} ms", f"{f['rtf']:.5f}", f"{f['p50_ms']:.3f}", f"{f['p99_ms']:.3f}")
             for f in figures["streaming"]
         )
-        console.print(_table(heads, rows, "streaming"))
+        console.print(figure_table(heads, rows, "streaming"))
     if figures["peers"]:
         heads = ("", "version", "offline factor", "streaming factor")
-        console.print(_table(heads, _peer_rows(figures), "on the same audio"))
+        console.print(figure_table(heads, _peer_rows(figures), "on the same audio"))
         if figures["peers"]["files"]:
             heads = ("", "recordings", "right % (95 % interval)", "real-time factor")
-            console.print(_table(heads, _file_rows(figures), "on the same files"))
+            console.print(figure_table(heads, _file_rows(figures), "on the same files"))
 
 
-def _table(heads: Iterable[str], rows: Iterable[tuple[str, ...]], title: str) -> Table:
+def figure_table(heads: Iterable[str], rows: Iterable[tuple[str, ...]], title: str) -> Table:
+    """A table of figures as text, row by row."""
     table = Table(*heads, title=title, title_justify="left")
     for row in rows:
         table.add_row(*row)

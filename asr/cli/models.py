@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from asr.cli.errors import CommandError, training_packages
-from asr.cli.options import JsonFile, ModelArgument, Run
+from asr.cli.options import JsonFile, ModelArgument, Overrides, Run
 from asr.cli.terminal import print_line
 
 if TYPE_CHECKING:
@@ -102,7 +102,10 @@ def frontier(
 
 
 def bench(
-    model: ModelArgument,
+    model: Annotated[
+        str, typer.Argument(help="A bundled model, the path of an .onnx file, or a recipe.")
+    ],
+    overrides: Overrides = None,
     json_file: JsonFile = None,
     audio: Annotated[
         Path | None,
@@ -113,20 +116,33 @@ def bench(
         bool, typer.Option("--peers", help="Measure torch and pocketsphinx beside it.")
     ] = False,
 ) -> None:
-    """Measure how fast and how large a model is on this machine.
+    """Measure how fast and how large a model is on this machine, or how fast a recipe trains.
 
     [bold]asr bench[/] commands
     [bold]asr bench[/] my_words.onnx --json figures.json
     [bold]asr bench[/] english --peers --audio digits/    and who gets the words right
+    [bold]asr bench[/] my_words.toml optimisation.precision=fp32
 
     The real-time factor is seconds of computing per second of audio. p50 and p99
     are of all pushed blocks, of which some only wait until there is enough for a step.
+    The step of a training is measured beside torch's bare LSTMs of the same sizes.
     --peers needs more packages: pip install "earshot\\[bench]"
     """
     with training_packages("bench"):
         from asr.model import load
         from export.benchmark import benchmark
 
+        if model.endswith(".toml"):
+            if audio or peers:
+                raise CommandError("a recipe has its own recordings; leave out --audio and --peers")
+            from asr.training.config import read_config
+            from export.training_speed import benchmark_training
+
+            config = read_config(Path(model), overrides or [])
+            benchmark_training(config, threads=threads, json_file=json_file)
+            return
+        if overrides:
+            raise CommandError(f"{overrides[0]} would replace a field of a recipe; {model} is none")
         benchmark(load(model), audio=audio, threads=threads, peers=peers, json_file=json_file)
 
 

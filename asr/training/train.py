@@ -96,7 +96,7 @@ def train_model(config: Config, resume: bool) -> None:
         )
     config.run.mkdir(parents=True, exist_ok=True)
     with _processes() as (device, rank, world):
-        run = _start(config, device, rank, world)
+        run = start_run(config, device, rank, world)
         if resume and last.exists():
             _restore(run, load_checkpoint(last))
         _loop(run)
@@ -119,7 +119,7 @@ def _processes() -> Iterator[tuple[torch.device, int, int]]:
         distributed.destroy_process_group()
 
 
-def _start(config: Config, device: torch.device, rank: int, world: int) -> Run:
+def start_run(config: Config, device: torch.device, rank: int, world: int) -> Run:
     """Build everything as it is before the first step, the same in every process."""
     options = config.optimisation
     corpus = load_corpus(config)
@@ -132,7 +132,10 @@ def _start(config: Config, device: torch.device, rank: int, world: int) -> Run:
         _fit_normalisation(model, config, corpus)
     model.to(device)
     optimiser = torch.optim.AdamW(
-        model.parameters(), lr=options.learning_rate, weight_decay=options.weight_decay
+        model.parameters(),
+        lr=options.learning_rate,
+        weight_decay=options.weight_decay,
+        fused=True,
     )
     averaged = AveragedModel(model, multi_avg_fn=partial(_average, options.ema))
     run = Run(config, corpus, model, averaged, optimiser, Progress(), [], device, rank, world)
@@ -178,7 +181,7 @@ def _average(
 @torch.no_grad()
 def _fit_normalisation(model: AcousticModel, config: Config, corpus: Corpus) -> None:
     """Mean and scale of every coefficient over augmented recordings."""
-    batches = _batches(config, corpus, config.data.warm_epochs)
+    batches = epoch_batches(config, corpus, config.data.warm_epochs)
     features = []
     for index in range(min(STATISTICS_BATCHES, len(batches))):
         batch = batches[index]
@@ -192,7 +195,10 @@ def _fit_normalisation(model: AcousticModel, config: Config, corpus: Corpus) -> 
     model.scale.copy_(1.0 / every.std(dim=0).clamp(min=1e-3))
 
 
-def _batches(config: Config, corpus: Corpus, epoch: int, rank: int = 0, world: int = 1) -> Batches:
+def epoch_batches(
+    config: Config, corpus: Corpus, epoch: int, rank: int = 0, world: int = 1
+) -> Batches:
+    """One process's part of the batches of an epoch, augmented. Raises TrainingError."""
     augmenter = None
     if not config.warm(epoch):
         augmenter = Augmenter(config.augment, corpus.noises, config.model.mfcc.sample_rate)
@@ -217,7 +223,7 @@ def _loop(run: Run) -> None:
     losses: list[Tensor] = []
     with _bar(run) as advance:
         while progress.epoch < options.epochs and progress.stale < options.patience:
-            batches = _batches(run.config, run.corpus, progress.epoch, run.rank, run.world)
+            batches = epoch_batches(run.config, run.corpus, progress.epoch, run.rank, run.world)
             started = time.monotonic()
             for batch in loader(batches, options.workers, progress.batch):
                 seconds = progress.seconds + time.monotonic() - started
@@ -227,7 +233,7 @@ def _loop(run: Run) -> None:
                     if losses:
                         _evaluate_and_save(run, losses)
                     return
-                losses.append(_step(run, network, batch, done))
+                losses.append(train_step(run, network, batch, done))
                 progress.step += 1
                 progress.batch += 1
                 advance(progress.epoch, progress.batch, len(batches))
@@ -255,7 +261,7 @@ def _share_done(run: Run, batches: int, seconds: float) -> float:
     return shared[0]
 
 
-def _step(run: Run, network: nn.Module, batch: Batch, done: float) -> Tensor:
+def train_step(run: Run, network: nn.Module, batch: Batch, done: float) -> Tensor:
     """One update; `done` is the share of the training behind it. Returns the loss, detached."""
     options, progress = run.config.optimisation, run.progress
     # Seeded by the step, so that a resumed run drops and masks what an uninterrupted one does.
@@ -300,7 +306,7 @@ def batch_loss(
 ) -> Tensor:
     """Loss summed over this process's part of a batch, divided by the targets of the whole."""
     options = config.optimisation
-    with _precision(options, batch.inputs.device):
+    with precision(options, batch.inputs.device):
         log_probs, frame_lengths = network(batch.inputs, batch.input_lengths, augment)
     if config.model.head.kind == "classify":
         smoothing = options.label_smoothing if augment else 0.0
@@ -323,7 +329,8 @@ def batch_loss(
     return total / batch.weight
 
 
-def _precision(options: OptimisationConfig, device: torch.device) -> torch.autocast:
+def precision(options: OptimisationConfig, device: torch.device) -> torch.autocast:
+    """What the network runs in."""
     return torch.autocast(device.type, torch.bfloat16, enabled=options.precision == "bf16")
 
 
@@ -413,7 +420,7 @@ def validate(
         batch = batch.to(device)
         total += batch_loss(model, batch, config).item() * batch.weight
         weight += batch.weight
-        with _precision(config.optimisation, device):
+        with precision(config.optimisation, device):
             log_probs, lengths = model(batch.inputs, batch.input_lengths)
         guesses += best_paths(log_probs, lengths, corpus.labels)
     model.train()
