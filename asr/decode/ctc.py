@@ -50,6 +50,9 @@ class GreedyDecoder:
 
     def _partial(self) -> list[Partial]:
         """What is new about the open utterance. A word is stable once a separator follows it."""
+        if len(self._spans) == self._read:
+            return []
+        self._read = len(self._spans)
         text = self._alphabet.text(span.label for span in self._spans)
         if text == self._told:
             return []
@@ -63,6 +66,7 @@ class GreedyDecoder:
         self._first = self._frame
         self._heard: list[np.ndarray] = []
         self._spans: list[Span] = []
+        self._read = 0  # spans when the text was last looked at
         self._told = ""
 
     def _end_utterance(self) -> list[Utterance]:

@@ -1,6 +1,7 @@
 """The keyword trigger: from posteriors to "it was said, once, now"."""
 
 from collections import deque
+from functools import reduce
 
 import numpy as np
 
@@ -39,7 +40,7 @@ class KeywordTrigger:
         self._recent.append((end, posteriors))
         while self._recent[0][0] <= end - self._smoothing and len(self._recent) > 1:
             self._recent.popleft()
-        self.smoothed = np.mean([recent for _, recent in self._recent], axis=0)
+        self.smoothed = reduce(np.add, (recent for _, recent in self._recent)) / len(self._recent)
 
         above = self.smoothed >= self._threshold
         self._armed |= self._keyword & ~above
