@@ -1,5 +1,6 @@
 """The training loop: straight down, resumable, the same result however it is interrupted."""
 
+import gc
 import json
 import logging
 import math
@@ -116,6 +117,9 @@ def _processes() -> Iterator[tuple[torch.device, int, int]]:
     try:
         yield device, distributed.get_rank(), distributed.get_world_size()
     finally:
+        # The group's threads end with its last owner: DistributedDataParallel, which is in cycles.
+        # One that outlives the interpreter's end aborts the process.
+        gc.collect()
         distributed.destroy_process_group()
 
 
