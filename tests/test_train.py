@@ -93,7 +93,8 @@ def assert_same(one: Any, other: Any) -> None:
 
 def test_words_of_unseen_speakers_are_learned(trained: Path) -> None:
     entries = metrics(trained)
-    assert entries[-1]["error"] < 0.1 < 0.2 < entries[0]["error"]
+    assert entries[-1]["error"] < 0.1
+    assert entries[-1]["error"] < 0.5 * entries[0]["error"]
     assert entries[-1]["validation_loss"] < 0.3 * entries[0]["validation_loss"]
     assert entries[-1]["train_loss"] < 0.6 * entries[0]["train_loss"]
 
