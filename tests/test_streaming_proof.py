@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from onnx import helper, numpy_helper
 
 import asr
-from asr.decode import Detection, Event, Utterance
+from asr.decode import Detection, Event, Utterance, Word
 from asr.model import Model
 from asr.stream import Stream, scorer
 from export.export import export_run
@@ -160,11 +160,21 @@ def test_the_bundled_int8_model_says_the_same_however_the_audio_is_cut(
     model = asr.load("english")
     audio = read_audio(ROOT / "samples" / name, SAMPLE_RATE)
     expected = offline(model, audio)
-    assert model.card.precision == "int8" and leads(expected).min() > BUNDLED_LEAD
+    sure = leads(expected) > BUNDLED_LEAD
+    assert model.card.precision == "int8" and sure.mean() > 0.95
     pieces = np.split(audio, sorted(draw_cuts(data, len(audio))))
-    np.testing.assert_array_equal(scores_of(model, pieces).argmax(1), expected.argmax(1))
-    told, whole = (events_of(model.stream(), p) for p in (pieces, [audio]))
-    assert [what(event) for event in told] == [what(event) for event in whole] != []
+    found = scores_of(model, pieces)
+    np.testing.assert_array_equal(found[sure].argmax(1), expected[sure].argmax(1))
+    told, whole = (words_of(events_of(model.stream(), p)) for p in (pieces, [audio]))
+    assert [word.text for word in told] == [word.text for word in whole] != []
+    frame = model.card.hop_length / SAMPLE_RATE  # what is nearly even may go either way
+    for one, other in zip(told, whole, strict=True):
+        assert one.start == pytest.approx(other.start, abs=1.01 * frame)
+        assert one.end == pytest.approx(other.end, abs=1.01 * frame)
+
+
+def words_of(events: list[Event]) -> list[Word]:
+    return [word for event in events if isinstance(event, Utterance) for word in event.words]
 
 
 def what(event: Event) -> tuple[object, ...]:
