@@ -13,7 +13,7 @@ from asr.decode.options import DecodeOptions
 from asr.model import ModelError, load
 from asr.training.evaluate import EvaluationError
 from asr.training.ngram import build, write_arpa
-from asr.training.tune import tune
+from asr.training.tune import GRID, tune
 from tests import tiny_models
 from tests.commands import run_asr
 from tests.tiny_models import FREQUENCIES, HOP, SAMPLE_RATE
@@ -55,17 +55,36 @@ def options() -> DecodeOptions:
     return DecodeOptions(lm=lm, alpha=0.0, beta=1.0, oov=0.0)
 
 
-def test_the_best_weights_are_found_and_reported_on_other_speakers(
+def test_every_speaker_is_reported_with_weights_that_others_need(
     tmp_path: Path, manifest: Path, options: DecodeOptions
 ) -> None:
     model = load(tiny_models.streaming_ctc(tmp_path / "speech.onnx"))
     figures = tune(model, manifest, options, speaker="{speaker}")
-    assert (figures["tuned_on"], figures["reported_on"]) == (3, 2)  # ann and cleo, bob and dan
-    settings = {(row["alpha"], row["beta"]): row["wer"] for row in figures["settings"]}
-    assert settings[0.0, 1.0] == 1.0
-    assert settings[figures["best"]["alpha"], figures["best"]["beta"]] == 0.0
+    assert figures["recordings"] == 5  # cleo has two
+    assert [fold["reported_on"] for fold in figures["folds"]] == [["bob", "dan"], ["ann", "cleo"]]
+    settings = {tuple(row[name] for name in GRID): row["wer"] for row in figures["settings"]}
+    assert settings[0.0, 1.0, 0.0] == 1.0
+    for found in (figures["best"], *(fold["best"] for fold in figures["folds"])):
+        assert settings[tuple(found.values())] == 0.0
     report = {name: rates["wer"] for name, rates in figures["report"].items()}
     assert report == {"greedy": 1.0, "before": 1.0, "tuned": 0.0}
+
+
+def test_weights_that_help_one_half_are_judged_by_the_other(
+    tmp_path: Path, manifest: Path, options: DecodeOptions
+) -> None:
+    """Bob and dan do say the "a" that is heard: their weights are wrong for ann and cleo."""
+    lines = [json.loads(line) for line in manifest.read_text().splitlines()]
+    for line in lines:
+        line["text"] = "a" if line["speaker"] in ("bob", "dan") else "b"
+    manifest.write_text("\n".join(map(json.dumps, lines)))
+    model = load(tiny_models.streaming_ctc(tmp_path / "speech.onnx"))
+    figures = tune(model, manifest, options, speaker="{speaker}")
+    assert figures["report"]["tuned"]["wer"] == 1.0
+    assert figures["report"]["before"]["wer"] == pytest.approx(3 / 5)
+    assert figures["best"] in [fold["best"] for fold in figures["folds"]]
+    best = tune(model, manifest, options, speaker="{speaker}", halves=False)["report"]["tuned"]
+    assert best["wer"] == pytest.approx(2 / 5)
 
 
 def test_too_few_speakers_are_not_split(
@@ -76,7 +95,8 @@ def test_too_few_speakers_are_not_split(
     with pytest.raises(EvaluationError, match=r"has 1 speakers, too few .* --no-halves"):
         tune(model, manifest, options, speaker="{speaker}")
     figures = tune(model, manifest, options, speaker="{speaker}", halves=False)
-    assert (figures["tuned_on"], figures["reported_on"]) == (1, 1)
+    assert figures["recordings"] == 1
+    assert figures["folds"] == [{"reported_on": ["ann"], "best": figures["best"]}]
 
 
 def test_a_model_of_keywords_has_nothing_to_tune(
@@ -95,6 +115,7 @@ def test_the_command_prints_the_options_that_evaluate_takes(tmp_path: Path, mani
     assert result.returncode == 0, result.stderr
     best = json.loads(figures.read_text())["best"]
     flags = ["--lm-weight", str(best["alpha"]), "--word-bonus", str(best["beta"])]
+    flags += ["--blank-penalty", str(best["blank_penalty"])]
     assert result.stdout.endswith(f"best: {' '.join(flags)}\n")
     plain = run_asr("evaluate", model, manifest, "--json", figures)
     assert json.loads(figures.read_text())["wer"] == 1.0, plain.stderr

@@ -167,14 +167,14 @@ def evaluate(
             evaluate(load(model), data, json_file, plot, options)
 
 
-@takes_decoding("lm", "lm_weight", "word_bonus", "n_best")
+@takes_decoding("lm", "lm_weight", "word_bonus", "blank_penalty", "n_best")
 def tune(
     model: ModelArgument,
     data: Data,
     lm: Annotated[Path, typer.Option(metavar="FILE", help="The language model, ARPA or .onnx.")],
     speaker: Speaker = "",
     halves: Annotated[
-        bool, typer.Option(help="Tune on half of the speakers and report on the others.")
+        bool, typer.Option(help="Report each half of the speakers with the weights of the other.")
     ] = True,
     json_file: JsonFile = None,
     *,
@@ -187,7 +187,8 @@ def tune(
 
     DATA must be neither what the acoustic model nor what the language model was
     trained on; of a recipe, the speakers that it holds out are taken. Prints the
-    word and character error rates of each setting, and the options for the best.
+    word and character error rates of each setting, those of every speaker with
+    weights that were found without that speaker, and the options for the best.
 
     Needs the training packages: pip install "earshot\\[train]"
     """

@@ -294,8 +294,14 @@ def _outcome_error_rates(outcomes: Sequence[Outcome]) -> dict[str, Any]:
     return error_rates([o.said for o in outcomes], [o.heard for o in outcomes])
 
 
-def error_rates(said: Sequence[str], heard: Sequence[str]) -> dict[str, Any]:
-    """`cer` and `wer` of texts, as shares, with their 95 % intervals."""
+def error_rates(
+    said: Sequence[str], heard: Sequence[str], speakers: Sequence[str] = ()
+) -> dict[str, Any]:
+    """`cer` and `wer` of texts, as shares, with their 95 % intervals.
+
+    speakers: who says each; if they are given, the intervals are for other speakers, not only for
+    other utterances of these.
+    """
     characters = [jiwer.process_characters(a, b) for a, b in zip(said, heard, strict=True)]
     words = [jiwer.process_words(a, b) for a, b in zip(said, heard, strict=True)]
     figures: dict[str, Any] = {}
@@ -303,6 +309,9 @@ def error_rates(said: Sequence[str], heard: Sequence[str]) -> dict[str, Any]:
         errors = np.array([r.substitutions + r.deletions + r.insertions for r in results])
         lengths = np.array([r.hits + r.substitutions + r.deletions for r in results])
         figures[name] = float(errors.sum() / lengths.sum())
+        if speakers:
+            _, numbers = np.unique(speakers, return_inverse=True)
+            errors, lengths = (np.bincount(numbers, counts) for counts in (errors, lengths))
         figures[f"{name}_interval"] = bootstrap_interval(errors, lengths)
     return figures
 

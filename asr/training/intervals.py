@@ -18,7 +18,8 @@ def wilson_interval(right: int, n: int) -> tuple[float, float]:
 
 
 def bootstrap_interval(errors: np.ndarray, lengths: np.ndarray) -> tuple[float, float]:
-    """95 % interval of sum(errors) / sum(lengths), resampling utterances (Bisani & Ney, 2004)."""
+    """95 % interval of sum(errors) / sum(lengths), resampling the utterances, or the speakers, that
+    they are counted over (Bisani & Ney, 2004)."""
     rng = np.random.default_rng(SEED)
     draws = rng.integers(len(errors), size=(RESAMPLES, len(errors)))
     rates = errors[draws].sum(axis=1) / lengths[draws].sum(axis=1)
