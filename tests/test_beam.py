@@ -99,22 +99,6 @@ def test_labels_that_are_words_are_exact_too(seed: int, frames: int) -> None:
     check_exact(NAMING, scores_of(seed, frames, labels=3), None, lambda text: 0.0)
 
 
-@given(seeds, st.integers(0, 6), st.floats(-1.0, 3.0))
-def test_a_blank_penalty_counts_for_each_blank_of_a_path(
-    seed: int, frames: int, penalty: float
-) -> None:
-    log_probs = scores_of(seed, frames)
-    penalised = log_probs.copy()
-    penalised[:, SPELLING.blank] -= penalty
-    expected = ranked(texts_by_definition(SPELLING, penalised))
-    decoder = BeamDecoder(SPELLING, EVERYTHING, n_best=EVERYTHING, blank_penalty=penalty)
-    decoder.push(log_probs)
-    for event in decoder.finish():
-        found = {alternative.text: alternative.score for alternative in event.alternatives}
-        assert found == pytest.approx(expected, abs=1e-5)
-        assert event.text == next(iter(expected))
-
-
 @given(seeds, st.integers(1, 6))
 def test_a_word_list_allows_its_words_only(seed: int, frames: int) -> None:
     words = {"a", "ab", "bb"}

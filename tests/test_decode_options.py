@@ -32,7 +32,6 @@ def test_every_guide_reaches_the_command_line(
     for flags, text in [
         ([], "a"),
         (["--beam", 4], "a"),
-        (["--blank-penalty", -500], ""),
         (["--words", words], "b"),
         (["--grammar", grammar], "b"),
         (["--hotword", "c", "--hotword", "B"], "b"),

@@ -116,10 +116,6 @@ class Decoding:
         float | None,
         typer.Option(rich_help_panel=DECODING, help="What each word adds beside it."),
     ] = None
-    blank_penalty: Annotated[
-        float | None,
-        typer.Option(rich_help_panel=DECODING, help="What each frame without a letter costs."),
-    ] = None
     words: Annotated[
         Path | None,
         typer.Option(metavar="FILE", rich_help_panel=DECODING, help="Hear no words but these."),
@@ -155,7 +151,6 @@ class Decoding:
             "lm": read_lm(self.lm) if self.lm else None,
             "alpha": self.lm_weight,
             "beta": self.word_bonus,
-            "blank_penalty": self.blank_penalty,
             "words": read_words(self.words) if self.words else None,
             "grammar": read_grammar(self.grammar) if self.grammar else None,
             "hotwords": tuple(map(str.lower, self.hotword)) if self.hotword else None,

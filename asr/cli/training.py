@@ -167,7 +167,7 @@ def evaluate(
             evaluate(load(model), data, json_file, plot, options)
 
 
-@takes_decoding("lm", "lm_weight", "word_bonus", "blank_penalty", "n_best")
+@takes_decoding("lm", "lm_weight", "word_bonus", "n_best")
 def tune(
     model: ModelArgument,
     data: Data,

@@ -65,17 +65,10 @@ class BeamDecoder:
     The interface and the ends of utterances are those of the GreedyDecoder. A separator at the
     beginning, or after a separator, reads nothing, just as a blank. With a beam wider than the
     number of possible texts the scores of a second are exact; what is longer is settled bit by bit.
-    blank_penalty: what every frame that reads nothing costs, in natural logarithms. A CTC model is
-    surer of its blanks than it should be, and prefers texts with few labels.
     """
 
     def __init__(
-        self,
-        alphabet: Alphabet,
-        beam: int,
-        fusion: Fusion | None = None,
-        n_best: int = 1,
-        blank_penalty: float = 0.0,
+        self, alphabet: Alphabet, beam: int, fusion: Fusion | None = None, n_best: int = 1
     ) -> None:
         self._alphabet = alphabet
         self._endpointer = Endpointer(alphabet)
@@ -86,8 +79,6 @@ class BeamDecoder:
         self._beam = beam
         self._fusion = fusion
         self._n_best = n_best
-        self._penalties = np.zeros(len(alphabet.labels), np.float32)
-        self._penalties[alphabet.blank] = blank_penalty
         self.reset()
 
     def reset(self) -> None:
@@ -100,12 +91,11 @@ class BeamDecoder:
         """Decode (frames, labels); at most one Partial, the newest, follows the utterances."""
         events: list[Partial | Utterance] = []
         best = log_probs.argmax(axis=1).tolist()
-        scores = log_probs - self._penalties
-        pauses = self._pauses(scores)
-        usable = np.where(log_probs > LEAST_LOG_PROB, scores, -np.inf).astype(float)
+        pauses = self._pauses(log_probs)
+        usable = np.where(log_probs > LEAST_LOG_PROB, log_probs, -np.inf).astype(float)
         for frame, label in enumerate(best):
             self._heard.append(log_probs[frame])
-            self._advance(scores[frame], usable[frame], pauses[frame])
+            self._advance(log_probs[frame], usable[frame], pauses[frame])
             self._frame += 1
             if self._endpointer.ends(label):
                 events += self._end_utterance()
@@ -145,7 +135,7 @@ class BeamDecoder:
         self._last = np.array([blank if separator is None else separator])
 
     def _advance(self, log_probs: np.ndarray, usable: np.ndarray, pauses: np.ndarray) -> None:
-        """Take one frame: its log-scores (labels,), and those of what may begin something.
+        """Take one frame: its log-probabilities (labels,), and those that may begin something.
 
         In the matrix of all growth, growing by the blank stands for staying the same text.
         """

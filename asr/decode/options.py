@@ -30,8 +30,7 @@ COMPILED = 4  # guides that are kept ready, for models and options used in turn
 class DecodeOptions:
     """How to decode. With nothing chosen the best label of each frame is taken (greedy).
 
-    beam: texts followed at once; None is `BEAM` if anything below is chosen. blank_penalty: what
-    each frame without a label costs, in natural logarithms.
+    beam: texts followed at once; None is `BEAM` if anything below is chosen.
     lm: a language model (`read_lm`), with `alpha` its weight, `beta` what each word adds, and
     `oov` what each word that it does not know adds; all in natural logarithms.
     words, grammar: nothing else can be heard. hotwords: words and phrases that are raised by
@@ -40,7 +39,6 @@ class DecodeOptions:
     """
 
     beam: int | None = None
-    blank_penalty: float = 0.0
     lm: NgramModel | NeuralModel | None = None
     alpha: float = 0.4
     beta: float = 2.0
@@ -63,7 +61,7 @@ class DecodeOptions:
     def greedy(self) -> bool:
         """Whether nothing asks for a beam search."""
         guided = self.lm or self.words is not None or self.grammar or self.hotwords
-        return self.beam is None and self.n_best == 1 and not (guided or self.blank_penalty)
+        return self.beam is None and self.n_best == 1 and not guided
 
 
 def decoder_for(card: ModelCard, options: DecodeOptions) -> GreedyDecoder | BeamDecoder:
@@ -71,13 +69,7 @@ def decoder_for(card: ModelCard, options: DecodeOptions) -> GreedyDecoder | Beam
     alphabet = Alphabet.of(card)
     if options.greedy:
         return GreedyDecoder(alphabet)
-    return BeamDecoder(
-        alphabet,
-        options.beam or BEAM,
-        _guide(alphabet, options),
-        options.n_best,
-        options.blank_penalty,
-    )
+    return BeamDecoder(alphabet, options.beam or BEAM, _guide(alphabet, options), options.n_best)
 
 
 @functools.lru_cache(COMPILED)

@@ -26,9 +26,8 @@ from asr.training.intervals import percent
 GRID = {
     "alpha": (0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.7, 1.0, 1.5),
     "beta": (-1.0, 0.0, 1.0, 2.0, 3.0, 4.0, 6.0),
-    "blank_penalty": (0.0, 1.0, 2.0, 3.0),
 }
-FLAGS = {"alpha": "--lm-weight", "beta": "--word-bonus", "blank_penalty": "--blank-penalty"}
+FLAGS = {"alpha": "--lm-weight", "beta": "--word-bonus"}
 
 Setting = tuple[float, ...]  # the fields of DecodeOptions that GRID names
 Fold = tuple[set[str], set[str]]  # speakers to learn weights from, and those to report with them
@@ -162,6 +161,7 @@ def _figures(
     }
     report = {
         "greedy": trials.decode(DecodeOptions()),
+        "without it": trials.decode(replace(options, lm=None)),
         "before": trials.decode(options),
         "tuned": trials.tuned(settings),
     }
