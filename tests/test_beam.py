@@ -28,8 +28,12 @@ Score = Callable[[str], float]
 
 
 def scores_of(seed: int, frames: int, labels: int = 4, sharpness: float = 2.0) -> np.ndarray:
-    """Random log-probabilities, float32 (frames, labels)."""
-    logits = np.random.default_rng(seed).normal(size=(frames, labels)) * sharpness
+    """Random log-probabilities, float32 (frames, labels).
+
+    At the usual sharpness none is below LEAST_LOG_PROB, which the beam leaves out.
+    """
+    noise = np.random.default_rng(seed).normal(size=(frames, labels)).clip(-3.0, 3.0)
+    logits = noise * sharpness
     return (logits - np.log(np.exp(logits).sum(axis=1, keepdims=True))).astype(np.float32)
 
 
