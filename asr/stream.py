@@ -108,8 +108,8 @@ class BlockScorer:
 
     def _step(self, pcm: np.ndarray, wanted: int | None = None) -> Iterator[Scores]:
         log_probs, self._state = self._model.step(pcm[None], self._state)
-        blocks = len(pcm) // self._block_length
-        for frames in np.split(log_probs[0], blocks):
+        blocks, labels = len(pcm) // self._block_length, log_probs.shape[2]
+        for frames in log_probs.reshape(blocks, -1, labels):
             self._stepped += self._block_length
             if self._framewise:
                 first = max(0, -self._frames)
