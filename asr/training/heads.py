@@ -82,10 +82,26 @@ class ClassifyHead(nn.Module):
     def forward(self, weighed: Tensor, lengths: Tensor | None) -> Tensor:
         """Weighed [batch, frames, width + heads] -> [batch, 1, labels]; frames from `lengths` on
         are not seen."""
-        frames, logits = weighed[..., : self.width], weighed[..., self.width :].float()
-        if lengths is not None:
-            time = torch.arange(frames.shape[1], device=frames.device)
-            logits = logits.masked_fill((time >= lengths[:, None]).unsqueeze(-1), -torch.inf)
-        shares = frames.unflatten(-1, (logits.shape[-1], -1))
-        pooled = (logits.softmax(dim=1).unsqueeze(-1) * shares).sum(dim=1).flatten(1).unsqueeze(1)
+        if lengths is None:
+            return self._answer(weighed, None)
+        time = torch.arange(weighed.shape[1], device=weighed.device)
+        return self._answer(weighed, (time < lengths[:, None])[:, None, None])
+
+    def slide(self, weighed: Tensor, length: int, hop: int) -> Tensor:
+        """Weighed [batch, frames, width + heads] -> [batch, count, labels]: of every window of
+        `length` frames, one each `hop`, up to the last that is whole."""
+        frames = weighed.shape[1]
+        time = torch.arange(frames, device=weighed.device)
+        since = time - time[: frames - length + 1 : hop, None]
+        return self._answer(weighed, (since >= 0) & (since < length))
+
+    def _answer(self, weighed: Tensor, seen: Tensor | None) -> Tensor:
+        """Log-probabilities [batch, count, labels] of the frames that each answer sees, all or
+        [batch or none, heads or 1 or none, count, frames]."""
+        logits = weighed[..., self.width :].float().transpose(1, 2).unsqueeze(2)
+        if seen is not None:
+            logits = logits.masked_fill(~seen, -torch.inf)
+        shares = logits.softmax(dim=-1)  # [batch, heads, count, frames]
+        parts = weighed[..., : self.width].unflatten(-1, (shares.shape[1], -1)).transpose(1, 2)
+        pooled = (shares @ parts).transpose(1, 2).flatten(2)
         return self.output(self.dropout(pooled)).float().log_softmax(dim=-1)

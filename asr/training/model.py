@@ -12,7 +12,6 @@ from asr.training.encoders import Encoder, EncoderConfig, EncoderConfigError
 from asr.training.heads import ClassifyHead, CtcHead, HeadConfig, HeadConfigError
 from features.augment import AugmentConfig, spec_augment
 from features.mfcc import Mfcc, MfccConfig
-from features.windows import windows
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -194,7 +193,5 @@ class AcousticModel(nn.Module):
         if isinstance(self.head, CtcHead):
             return self.head(hidden), following
         weighed = torch.cat([state["history"], self.head.weigh(hidden)], dim=1)
-        pooled = windows(weighed, self.window_frames, self.encoder.latency.block)
-        log_probs = self.head(pooled.flatten(0, 1), None).unflatten(0, pooled.shape[:2])
         following["history"] = weighed[:, weighed.shape[1] - self.history_frames :]
-        return log_probs.squeeze(2), following
+        return self.head.slide(weighed, self.window_frames, self.encoder.latency.block), following
