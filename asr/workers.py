@@ -7,8 +7,9 @@ import multiprocessing
 import os
 import signal
 import sys
-from collections.abc import Callable, Generator, Iterator, Sequence
-from dataclasses import dataclass
+from collections import deque
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from pathlib import Path
@@ -22,6 +23,11 @@ Start = Callable[[], Hear]
 Result = tuple[int, str | AudioError]
 
 KEPT_WARNINGS = 1000  # of one file; a damaged one has one
+PLENTY = 100  # while more files wait, a process has its next one before it asks for it
+
+# What this process has imported a fork need not import again. It is safe as long as no other
+# thread can hold a lock: on Linux none runs here, elsewhere the libraries of the system start some.
+CONTEXT = multiprocessing.get_context("fork" if sys.platform == "linux" else "spawn")
 
 
 class WorkerError(EarshotError, RuntimeError):
@@ -36,8 +42,8 @@ def cores() -> int:
 def hear_files(start: Start, files: Sequence[Path], jobs: int) -> Generator[Result, None, None]:
     """Yield (index, what was heard or why not) of each file, as they are done.
 
-    start: makes what hears a file, once in each of `jobs` processes, and is pickled to get there;
-        with one job all happens in this process, in order.
+    start: makes what hears a file, once in each of `jobs` processes, and may be pickled to get
+        there; with one job all happens in this process, in order.
     Unlike with the pools of the standard library, a process that dies, as a broken file can make
     a decoder do, fails that file only. Raises what is wrong for all: ModelError, WorkerError.
     """
@@ -65,12 +71,13 @@ def in_order(results: Iterator[Result]) -> Iterator[Result]:
 
 @dataclass
 class _Worker:
-    """A process, the pipes to and from it, and the file that it hears; None until it is ready."""
+    """A process, the pipes to and from it, and the files that it was given and has not answered:
+    none until it is ready, then the one that it hears, and perhaps the next."""
 
     process: BaseProcess
     files: Connection
     answers: Connection
-    index: int | None = None
+    given: deque[int] = field(default_factory=deque)
 
     def take(self) -> str | AudioError:
         """Return its answer. Raises what is wrong for all files; EOFError, OSError if it died."""
@@ -81,32 +88,33 @@ class _Worker:
             raise answer
         return answer
 
-    def give(self, index: int | None, files: Sequence[Path]) -> bool:
-        """Give it the next file, or let it end if there is none; return which."""
-        self.index = index
-        if index is None:
-            self.files.close()
-        else:
+    def give(self, waiting: deque[int], files: Sequence[Path]) -> bool:
+        """Give it what waits to be heard, or let it end if nothing does; return which."""
+        while waiting and len(self.given) < (2 if len(waiting) > PLENTY else 1):
+            self.given.append(waiting.popleft())
             with contextlib.suppress(BrokenPipeError):  # that it died shows in its answer
-                self.files.send(files[index])
-        return index is not None
+                self.files.send(files[self.given[-1]])
+        if not self.given:
+            self.files.close()
+        return bool(self.given)
 
 
 def _share_out(start: Start, files: Sequence[Path], jobs: int) -> Iterator[Result]:
-    waiting = iter(range(len(files)))
+    waiting = deque(range(len(files)))
     workers = [_hire(start) for _ in range(min(jobs, len(files)))]
     try:
         while workers:
             ready = wait([worker.answers for worker in workers])
             for worker in [worker for worker in workers if worker.answers in ready]:
-                index = worker.index
+                index = worker.given.popleft() if worker.given else None
                 try:
                     answer = worker.take()
                 except (EOFError, OSError):  # died between two answers, or within one
                     answer = _death(index, files)
+                    waiting.extendleft(worker.given)
                     workers[workers.index(worker)] = _hire(start)
                 else:
-                    if not worker.give(next(waiting, None), files):
+                    if not worker.give(waiting, files):
                         workers.remove(worker)
                 if index is not None:
                     yield index, answer
@@ -116,10 +124,10 @@ def _share_out(start: Start, files: Sequence[Path], jobs: int) -> Iterator[Resul
 
 
 def _hire(start: Start) -> _Worker:
-    context = multiprocessing.get_context("spawn")  # a fork would share what libraries keep
-    files, to_worker = context.Pipe(duplex=False)
-    from_worker, answers = context.Pipe(duplex=False)
-    process = context.Process(target=_work, args=(start, files, answers), daemon=True)
+    files, to_worker = CONTEXT.Pipe(duplex=False)
+    from_worker, answers = CONTEXT.Pipe(duplex=False)
+    arguments = (start, files, answers, (to_worker, from_worker))
+    process = CONTEXT.Process(target=_work, args=arguments, daemon=True)
     with _interrupts_ignored():
         process.start()
     files.close()
@@ -146,11 +154,19 @@ def _interrupts_ignored() -> Iterator[None]:
         signal.signal(signal.SIGINT, before)
 
 
-def _work(start: Start, files: Connection, answers: Connection) -> None:
-    """What a process does: get ready, then answer each file until no more comes."""
+def _work(
+    start: Start, files: Connection, answers: Connection, far_ends: Iterable[Connection]
+) -> None:
+    """What a process does: get ready, then answer each file until no more comes.
+
+    far_ends: of its pipes, here only because a fork shares them; while they are open here, nothing
+        tells that the parent is gone.
+    """
+    for end in far_ends:
+        end.close()
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     warnings = logging.handlers.BufferingHandler(KEPT_WARNINGS)
-    logging.getLogger().addHandler(warnings)
+    logging.getLogger().handlers = [warnings]
     try:
         hear = start()
         answers.send((None, []))

@@ -3,6 +3,7 @@
 import contextlib
 import shutil
 import sys
+import time
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
@@ -13,6 +14,7 @@ if TYPE_CHECKING:
     from asr.decode import Event
 
 CLEAR_LINE = "\r\x1b[K"
+REFRESH_SECONDS = 0.1
 
 
 def print_line(line: str) -> None:
@@ -38,9 +40,21 @@ def progress(files: int, silent: bool) -> Iterator[Callable[[], None]]:
 
     columns = (BarColumn(None), MofNCompleteColumn(), TimeRemainingColumn())
     console = Console(stderr=True)
-    with Progress(*columns, console=console, transient=True, redirect_stdout=False) as bar:
-        task = bar.add_task("", total=files)
-        yield lambda: bar.advance(task)
+    # It is drawn anew by this thread: processes that are forked meanwhile want no other one.
+    bar = Progress(
+        *columns, console=console, transient=True, redirect_stdout=False, auto_refresh=False
+    )
+    with bar:
+        task, drawn = bar.add_task("", total=files), time.monotonic()
+
+        def advance() -> None:
+            nonlocal drawn
+            bar.advance(task)
+            if time.monotonic() - drawn >= REFRESH_SECONDS:
+                bar.refresh()
+                drawn = time.monotonic()
+
+        yield advance
 
 
 def show_live(events: "list[Event]", format: EventFormat) -> None:
