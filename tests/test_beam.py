@@ -208,7 +208,7 @@ def test_guides_add_up(seed: int, frames: int) -> None:
     check_exact(SPELLING, scores_of(seed, frames), fusion, score)
 
 
-def spoken(seed: int, frames: int) -> np.ndarray:
+def spoken(seed: int, frames: int, clarity: float = 3.0) -> np.ndarray:
     """Blurred log-probabilities of random letters, with pauses that end utterances."""
     rng = np.random.default_rng(seed)
     labels: list[int] = []
@@ -216,7 +216,7 @@ def spoken(seed: int, frames: int) -> np.ndarray:
         labels += [int(rng.integers(4))] * int(
             rng.choice([1, 2, 3, PAUSE + 5], p=[0.5, 0.3, 0.17, 0.03])
         )
-    logits = 3.0 * np.eye(4)[labels[:frames]] + rng.normal(size=(frames, 4))
+    logits = clarity * np.eye(4)[labels[:frames]] + rng.normal(size=(frames, 4))
     return (logits - np.log(np.exp(logits).sum(axis=1, keepdims=True))).astype(np.float32)
 
 

@@ -140,7 +140,7 @@ def spot(
     _hear_all(sources, start, jobs, _printer(named), ordered=True)
 
 
-@takes_decoding("n_best")
+@takes_decoding("n_best", "native")
 def listen(
     model: SpottingModel = None,
     keywords: Keywords = None,

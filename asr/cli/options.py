@@ -140,6 +140,14 @@ class Decoding:
             min=1, metavar="N", rich_help_panel=DECODING, help="Give the N best texts, as JSON."
         ),
     ] = None
+    native: Annotated[
+        bool,
+        typer.Option(
+            "--native",
+            rich_help_panel=DECODING,
+            help="Search in C++; of guides only with an ARPA --lm of words.",
+        ),
+    ] = False
 
     def read(self) -> "DecodeOptions":
         """Read the files that are named; what is not given stays as the library has it."""
@@ -155,6 +163,7 @@ class Decoding:
             "grammar": read_grammar(self.grammar) if self.grammar else None,
             "hotwords": tuple(map(str.lower, self.hotword)) if self.hotword else None,
             "n_best": self.n_best,
+            "native": self.native,
         }
         return DecodeOptions(**{name: value for name, value in chosen.items() if value is not None})
 

@@ -7,12 +7,15 @@ import numpy as np
 from asr.decode.alphabet import Alphabet, Span
 
 
-def align(log_probs: np.ndarray, labels: Sequence[int], alphabet: Alphabet) -> list[Span]:
+def align(
+    log_probs: np.ndarray, labels: Sequence[int], alphabet: Alphabet, first: int = 0
+) -> list[Span]:
     """Return the frames of each label on the most probable path that reads `labels`.
 
-    log_probs: (frames, labels). Viterbi search over the labels with a blank before, between and
-    after them (Graves et al., ICML 2006, section 4.1, with max for the sum). Blanks beside a
-    separator, or at either end, may be separators too: more of them say nothing else.
+    log_probs: (frames, labels), whose first frame is frame `first`. Viterbi search over the labels
+    with a blank before, between and after them (Graves et al., ICML 2006, section 4.1, with max for
+    the sum). Blanks beside a separator, or at either end, may be separators too: more of them say
+    nothing else.
     Raises ValueError if the frames are too few.
     """
     states = np.full(2 * len(labels) + 1, alphabet.blank)
@@ -24,7 +27,7 @@ def align(log_probs: np.ndarray, labels: Sequence[int], alphabet: Alphabet) -> l
     spans: list[Span] = []
     for number, label in enumerate(labels):
         frames = np.flatnonzero(path == 2 * number + 1)
-        spans.append(Span(label, int(frames[0]), int(frames[-1]) + 1))
+        spans.append(Span(label, first + int(frames[0]), first + int(frames[-1]) + 1))
     return spans
 
 

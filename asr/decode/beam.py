@@ -258,10 +258,7 @@ class BeamDecoder:
         if not text:
             return []
         log_probs = np.stack(heard)
-        spans = [
-            span._replace(start=first + span.start, end=first + span.end)
-            for span in align(log_probs, prefix.labels(), self._alphabet)
-        ]
+        spans = align(log_probs, prefix.labels(), self._alphabet, first)
         best = tuple(Alternative(text, score) for text, score, _ in ranked[: self._n_best])
         return self._alphabet.utterance(spans, log_probs, first, best)
 

@@ -19,6 +19,7 @@ from asr.decode.fusion import (
     language_model,
 )
 from asr.decode.grammar import Grammar, GrammarGuide
+from asr.decode.native import NativeDecoder, NativeSearch
 from asr.decode.neural import NeuralGuide, NeuralModel
 from asr.decode.ngram import NgramModel, read_arpa
 
@@ -35,7 +36,9 @@ class DecodeOptions:
     `oov` what each word that it does not know adds; all in natural logarithms.
     words, grammar: nothing else can be heard. hotwords: words and phrases that are raised by
     `boost` for each of their letters. n_best: how many texts an utterance is given.
-    Raises DecodeError if a number makes no sense.
+    native: search in C++, with the package ctc-beam-decoder, guided by an n-gram of words or by
+    nothing; an utterance is told when it has ended.
+    Raises DecodeError if a number makes no sense, or choices exclude each other.
     """
 
     beam: int | None = None
@@ -48,6 +51,7 @@ class DecodeOptions:
     hotwords: tuple[str, ...] = ()
     boost: float = 1.0
     n_best: int = 1
+    native: bool = False
 
     def __post_init__(self) -> None:
         if self.beam is not None and self.beam < 1:
@@ -56,20 +60,45 @@ class DecodeOptions:
             raise DecodeError(f"n_best {self.n_best} gives nothing; ask for 1 or more")
         if self.words is not None and self.grammar is not None:
             raise DecodeError("a word list and a grammar exclude each other; give one of them")
+        if self.native and (self._expecting or isinstance(self.lm, NeuralModel)):
+            raise DecodeError(
+                "the native beam search knows no word list, grammar, hotwords or .onnx language "
+                "model; leave these out, or --native"
+            )
 
     @property
     def greedy(self) -> bool:
         """Whether nothing asks for a beam search."""
-        guided = self.lm or self.words is not None or self.grammar or self.hotwords
-        return self.beam is None and self.n_best == 1 and not guided
+        searches = self.lm or self._expecting or self.native
+        return self.beam is None and self.n_best == 1 and not searches
+
+    @property
+    def _expecting(self) -> bool:
+        """Whether certain words are expected."""
+        return self.words is not None or self.grammar is not None or bool(self.hotwords)
+
+    @property
+    def weights(self) -> Weights:
+        """How the language model counts."""
+        return Weights(self.alpha, self.beta, self.oov)
 
 
-def decoder_for(card: ModelCard, options: DecodeOptions) -> GreedyDecoder | BeamDecoder:
+def decoder_for(
+    card: ModelCard, options: DecodeOptions
+) -> GreedyDecoder | BeamDecoder | NativeDecoder:
     """Return a decoder for a ctc model. Raises DecodeError if an option does not fit its labels."""
     alphabet = Alphabet.of(card)
     if options.greedy:
         return GreedyDecoder(alphabet)
+    if options.native:
+        return NativeDecoder(alphabet, _native_search(alphabet, options), options.n_best)
     return BeamDecoder(alphabet, options.beam or BEAM, _guide(alphabet, options), options.n_best)
+
+
+@functools.lru_cache(COMPILED)
+def _native_search(alphabet: Alphabet, options: DecodeOptions) -> NativeSearch:
+    assert not isinstance(options.lm, NeuralModel)  # DecodeOptions refuses it
+    return NativeSearch(alphabet, options.beam or BEAM, options.lm, options.weights)
 
 
 @functools.lru_cache(COMPILED)
@@ -83,11 +112,10 @@ def _guide(alphabet: Alphabet, options: DecodeOptions) -> Fusion | None:
     if options.hotwords:
         guides.append(Hotwords(alphabet, options.hotwords, options.boost))
     if options.lm is not None:
-        weights = Weights(options.alpha, options.beta, options.oov)
         if isinstance(options.lm, NeuralModel):
-            guides.append(NeuralGuide(alphabet, options.lm, weights))
+            guides.append(NeuralGuide(alphabet, options.lm, options.weights))
         else:
-            guides.append(language_model(alphabet, options.lm, weights))
+            guides.append(language_model(alphabet, options.lm, options.weights))
     return Sum(guides) if len(guides) > 1 else next(iter(guides), None)
 
 
