@@ -132,9 +132,7 @@ class Model:
         """
         from asr.stream import checked, scorer
 
-        scores = scorer(self)
-        runs = [*scores.push(checked(audio)), *scores.finish()]
-        rows = [run.log_probs for run in runs]
+        rows = [run.log_probs for run in scorer(self).finish(checked(audio))]
         return np.concatenate([np.zeros((0, len(self.card.labels)), np.float32), *rows])
 
     def stream(self, options: "DecodeOptions | SpotOptions | None" = None) -> "Stream":

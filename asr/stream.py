@@ -25,6 +25,7 @@ STEP_SECONDS = 4.0  # the most that a streaming model is given at once; more is 
 WHOLE_SECONDS = 60.0  # the longest audio that a whole-utterance ctc model is given at once
 OVERLAP_SECONDS = 1.0  # how far its runs reach over a cut
 SHORTEST_SECONDS = 0.1  # shorter audio is zero-padded to this before it is scored
+NOTHING = np.zeros(0, np.float32)
 
 
 class StreamError(EarshotError, ValueError):
@@ -46,8 +47,8 @@ class Scorer(Protocol):
         """Take samples (n,), any n >= 0, and yield the runs that they complete."""
         ...
 
-    def finish(self) -> Iterator[Scores]:
-        """Yield what the end of the audio completes."""
+    def finish(self, samples: np.ndarray = NOTHING) -> Iterator[Scores]:
+        """Take the last samples and yield what they and the end of the audio complete."""
         ...
 
 
@@ -77,9 +78,9 @@ class BlockScorer:
         self._look_ahead = card.look_ahead
         self._block_length = card.block_length
         seconds = STEP_SECONDS if model.takes_many_blocks else 0.0
-        blocks = max(1, int(seconds * card.sample_rate) // card.block_length)
+        blocks = max(1, math.ceil(seconds * card.sample_rate / card.block_length))
         self._step_length = blocks * card.block_length
-        self._waiting = np.zeros(0, np.float32)
+        self._waiting = NOTHING
         self._samples = 0
         self._stepped = 0
         self._state = model.initial_state()
@@ -93,13 +94,14 @@ class BlockScorer:
         self._waiting = heard[whole:].copy()
         yield from self._steps(heard[:whole])
 
-    def finish(self) -> Iterator[Scores]:
+    def finish(self, samples: np.ndarray = NOTHING) -> Iterator[Scores]:
+        self._samples += len(samples)
         if not self._samples:
             return
         wanted = math.ceil(self._samples / self._hop_length)
         missing = self._samples + self._look_ahead - self._stepped
-        silence = math.ceil(missing / self._block_length) * self._block_length - len(self._waiting)
-        heard = np.concatenate([self._waiting, np.zeros(silence, np.float32)])
+        heard = np.zeros(math.ceil(missing / self._block_length) * self._block_length, np.float32)
+        heard[: len(self._waiting) + len(samples)] = np.concatenate([self._waiting, samples])
         yield from self._steps(heard, wanted)
 
     def _steps(self, pcm: np.ndarray, wanted: int | None = None) -> Iterator[Scores]:
@@ -149,7 +151,8 @@ class WindowScorer:
                 yield self._run(self._window)
                 self._missing = self._hop_length
 
-    def finish(self) -> Iterator[Scores]:
+    def finish(self, samples: np.ndarray = NOTHING) -> Iterator[Scores]:
+        yield from self.push(samples)
         length = self._window.shape[1]
         if 0 < self._samples < length:
             short = np.zeros((1, max(self._samples, self._shortest)), np.float32)
@@ -196,7 +199,8 @@ class WholeScorer:
             self._filled += len(piece)
             self._samples += len(piece)
 
-    def finish(self) -> Iterator[Scores]:
+    def finish(self, samples: np.ndarray = NOTHING) -> Iterator[Scores]:
+        yield from self.push(samples)
         if self._filled:
             yield Scores(self._samples, self._score(self._filled))
 
@@ -266,24 +270,25 @@ class Stream:
         self._samples += len(block)
         return events
 
-    def finish(self) -> list[Event]:
-        """End the audio and return the last events. The stream can be used again after reset()."""
+    def finish(self, last: np.ndarray = NOTHING) -> list[Event]:
+        """Hear a last block, as `push` does, end the audio and return the last events.
+
+        That is cheaper than to push it first. The stream can be used again after reset().
+        """
         self._check_open()
-        events = self._hear_out_last_word()
+        last = checked(last)
         self._finished = True
-        events += self._decode(self._scorer.finish())
+        end = (self._samples + len(last)) / self.card.sample_rate
+        heard = np.concatenate([last, self._silence() if end else NOTHING])
+        events = [_not_after(event, end) for event in self._decode(self._scorer.finish(heard))]
         ending = self._decoder or self._spotter
         return [*events, *ending.finish()] if ending else events
 
-    def _hear_out_last_word(self) -> list[Event]:
-        """Let the silence follow in which a trigger, whose scores are smoothed, still makes up its
-        mind; what fires then is told as of the end of the audio."""
+    def _silence(self) -> np.ndarray:
+        """The silence in which a trigger, whose scores are smoothed, makes up its mind."""
         if self._trigger is None or self.card.trigger is None or not self.card.streaming:
-            return []
-        rate, end = self.card.sample_rate, self._samples / self.card.sample_rate
-        silence = np.zeros(round(self.card.trigger.smoothing * rate) if end else 0, np.float32)
-        late = self._decode(self._scorer.push(silence))
-        return [replace(e, time=min(e.time, end)) if isinstance(e, Detection) else e for e in late]
+            return NOTHING
+        return np.zeros(round(self.card.trigger.smoothing * self.card.sample_rate), np.float32)
 
     def _check_open(self) -> None:
         if self._finished:
@@ -303,6 +308,11 @@ class Stream:
                     events += self._decoder.push(scores.log_probs)
                 self.posteriors = posteriors
         return events
+
+
+def _not_after(event: Event, end: float) -> Event:
+    """A trigger that fires in the silence after the audio fires at its end."""
+    return replace(event, time=min(event.time, end)) if isinstance(event, Detection) else event
 
 
 def _check_without(model: Model, options: DecodeOptions | SpotOptions | None) -> None:

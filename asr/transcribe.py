@@ -1,5 +1,6 @@
 """Files and arrays to transcripts and keywords, through the same stream as the microphone."""
 
+import contextlib
 import os
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -10,7 +11,7 @@ from asr.decode import Detection, Event, NearMiss, Utterance, Word
 from asr.decode.options import DecodeOptions
 from asr.decode.spotting import SpotOptions
 from asr.model import Model, ModelError
-from asr.stream import Stream, StreamError
+from asr.stream import NOTHING, Stream, StreamError
 from features.audio import AudioError, read_audio, stream_audio
 
 Source = str | os.PathLike[str] | np.ndarray
@@ -49,7 +50,8 @@ def transcribe(
             samples += len(block)
             yield block
 
-    segments = tuple(transcribe_blocks(model, counted(), options, _name(source)))
+    events = _hear_file(_transcribing_stream(model, options), counted(), _name(source))
+    segments = tuple(event for event in events if isinstance(event, Utterance))
     text = " ".join(segment.text for segment in segments)
     return Transcript(text, segments, samples / model.card.sample_rate)
 
@@ -67,7 +69,8 @@ def spot(
     used.
     """
     blocks = _blocks(source, sample_rate, model.card.sample_rate)
-    return list(spot_blocks(model, blocks, options, _name(source)))
+    events = _hear_file(spotting_stream(model, options), blocks, _name(source))
+    return [event for event in events if isinstance(event, Detection | NearMiss)]
 
 
 def transcribe_blocks(
@@ -80,12 +83,7 @@ def transcribe_blocks(
 
     Raises as `transcribe` does; `name` is what the blocks are called in errors.
     """
-    if model.card.task != "ctc":
-        raise ModelError(
-            f"{model.path}: this model spots keywords and does not transcribe; "
-            "use 'asr spot', or another model"
-        )
-    for event in _hear(model.stream(options), blocks, name):
+    for event in _hear_live(_transcribing_stream(model, options), blocks, name):
         if isinstance(event, Utterance):
             yield event
 
@@ -100,7 +98,7 @@ def spot_blocks(
 
     Raises as `spot` does; `name` is what the blocks are called in errors.
     """
-    for event in _hear(spotting_stream(model, options), blocks, name):
+    for event in _hear_live(spotting_stream(model, options), blocks, name):
         if isinstance(event, Detection | NearMiss):
             yield event
 
@@ -115,13 +113,39 @@ def spotting_stream(model: Model, options: SpotOptions | None) -> Stream:
     return model.stream(options)
 
 
-def _hear(stream: Stream, blocks: Iterable[np.ndarray], name: str) -> Iterator[Event]:
-    try:
+def _transcribing_stream(model: Model, options: DecodeOptions | None) -> Stream:
+    if model.card.task != "ctc":
+        raise ModelError(
+            f"{model.path}: this model spots keywords and does not transcribe; "
+            "use 'asr spot', or another model"
+        )
+    return model.stream(options)
+
+
+def _hear_live(stream: Stream, blocks: Iterable[np.ndarray], name: str) -> Iterator[Event]:
+    with _named(name):
         for block in blocks:
             yield from stream.push(block)
         yield from stream.finish()
+
+
+def _hear_file(stream: Stream, blocks: Iterable[np.ndarray], name: str) -> Iterator[Event]:
+    """Hear blocks when the next one is there: the last one goes in together with the end."""
+    with _named(name):
+        last = NOTHING
+        for block in blocks:
+            yield from stream.push(last)
+            last = block
+        yield from stream.finish(last)
+
+
+@contextlib.contextmanager
+def _named(audio: str) -> Iterator[None]:
+    """Say which audio it is that a stream refuses."""
+    try:
+        yield
     except StreamError as error:
-        raise AudioError(f"{name}: {error}") from None
+        raise AudioError(f"{audio}: {error}") from None
 
 
 def _name(source: Source) -> str:

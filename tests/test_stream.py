@@ -52,7 +52,7 @@ def test_any_cutting_gives_the_same_scores_and_events(model: Model, data: st.Dat
     extra = data.draw(st.lists(st.integers(0, samples), max_size=6), label="cuts")
     pieces = np.split(audio, sorted(regular + extra))
     np.testing.assert_array_equal(score_all(model, pieces), model.log_probs(audio))
-    assert push_all(model, pieces) == push_all(model, [audio])
+    assert push_all(model, pieces) == push_all(model, [audio]) == model.stream().finish(audio)
 
 
 def test_one_sample_at_a_time(model: Model) -> None:
