@@ -69,7 +69,8 @@ def benchmark(
         and the rhythm of speech if not given. If it is a folder of words, the peers are compared
         on its files, too.
     threads: of one step, and of all that it is compared with.
-    peers: measure torch, and pocketsphinx if it is installed, on the same audio.
+    peers: measure torch, and pocketsphinx and ctc-beam-decoder if they are installed, on the same
+        audio.
     Raises EarshotError.
     """
     model = Model(model.path, session_options(threads))
@@ -276,6 +277,10 @@ def _print(figures: dict[str, Any]) -> None:
     if figures["peers"]:
         heads = ("", "version", "offline factor", "streaming factor")
         console.print(figure_table(heads, _peer_rows(figures), "on the same audio"))
+        if figures["peers"]["beams"]:
+            heads = ("", "version", "same text", "real-time factor")
+            title = "beam search, on the same scores"
+            console.print(figure_table(heads, _beam_rows(figures), title))
         if figures["peers"]["files"]:
             heads = ("", "recordings", "right % (95 % interval)", "real-time factor")
             console.print(figure_table(heads, _file_rows(figures), "on the same files"))
@@ -321,6 +326,13 @@ def _peer_rows(figures: dict[str, Any]) -> Iterable[tuple[str, ...]]:
         else:
             factors = (row["offline_rtf"], row["streaming_rtf"])
             yield name, row["version"], *("-" if f is None else f"{f:.5f}" for f in factors)
+
+
+def _beam_rows(figures: dict[str, Any]) -> Iterable[tuple[str, ...]]:
+    beams = figures["peers"]["beams"]
+    same = f"{beams['same']} of {beams['n']}"
+    yield "asr.decode.beam", "", "", f"{beams['own_rtf']:.5f}"
+    yield "ctc-beam-decoder", beams["version"], same, f"{beams['native_rtf']:.5f}"
 
 
 def _file_rows(figures: dict[str, Any]) -> Iterable[tuple[str, ...]]:

@@ -1,16 +1,19 @@
-"""Others on the same audio, to compare a model with: torch as it comes, and pocketsphinx."""
+"""Others on the same audio, to compare a model with: torch as it comes, pocketsphinx, and the beam
+search of ctc-beam-decoder."""
 
 import importlib.metadata
+import importlib.util
 import time
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, get_args
+from typing import TYPE_CHECKING, Any, TypeVar, get_args
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from asr.card import ModelCard
+from asr.decode.options import BEAM, DecodeOptions
 from asr.model import Model
 from asr.training.config import SourceConfig
 from asr.training.data import read_source
@@ -19,8 +22,9 @@ from asr.training.evaluate import decide
 from asr.training.heads import HeadConfig
 from asr.training.intervals import wilson_interval
 from asr.training.model import AcousticModel, ModelConfig
-from export.benchmark import BenchmarkError, best_seconds
-from features.audio import read_audio
+from asr.training.tune import decoded
+from export.benchmark import REPEATS, BenchmarkError, best_seconds
+from features.audio import find_audio, read_audio
 from features.mfcc import MfccConfig
 
 if TYPE_CHECKING:
@@ -30,6 +34,7 @@ DIGITS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight"
 POCKETSPHINX_RATE = 16_000
 FILES = 1000  # of a folder of words, evenly spaced if it holds more
 
+Found = TypeVar("Found")
 Recogniser = Callable[[np.ndarray], str]
 
 
@@ -44,10 +49,12 @@ class Peers:
     def compare(self, sound: np.ndarray, audio: Path | None) -> dict[str, Any]:
         """Return what the others take for `sound` and, if `audio` is a folder of words, get right.
 
-        Entries: torch; pocketsphinx, None if it is not installed; files, None if either of the two
-        is missing.
+        Entries: torch; beams, what the two beam searches make of the sound, or of the recordings if
+        `audio` is a folder, None if there is no text or ctc-beam-decoder is not installed;
+        pocketsphinx, None if it is not installed; files, None if either of the two is missing.
         """
         figures: dict[str, Any] = {"torch": _torch(self._network, self._model.card, sound)}
+        figures["beams"] = _beams(self._model, sound, audio)
         figures |= {"pocketsphinx": None, "files": None}
         try:
             import pocketsphinx  # noqa: F401
@@ -110,6 +117,34 @@ def _steps(network: AcousticModel, pcm: Tensor) -> None:
         _, state = network.step(block, state)
 
 
+# Beam search
+
+
+def _beams(model: Model, sound: np.ndarray, audio: Path | None) -> dict[str, Any] | None:
+    """Our beam search and the native one on the same scores, by turns."""
+    if model.card.task != "ctc" or importlib.util.find_spec("ctc_beam_decoder") is None:
+        return None
+    rate, sounds = model.card.sample_rate, [sound]
+    if audio is not None and audio.is_dir():
+        sounds = [read_audio(path, rate) for path in _thinned(find_audio(audio))]
+    scored = [model.log_probs(sound) for sound in sounds]
+    taken, texts = {True: np.inf, False: np.inf}, {}
+    for _ in range(REPEATS):
+        for native in taken:
+            options = DecodeOptions(beam=BEAM, native=native)
+            started = time.perf_counter()
+            texts[native] = [decoded(model, log_probs, options) for log_probs in scored]
+            taken[native] = min(taken[native], time.perf_counter() - started)
+    duration = sum(map(len, sounds)) / rate
+    return {
+        "version": importlib.metadata.version("ctc-beam-decoder"),
+        "n": len(sounds),
+        "same": sum(a == b for a, b in zip(texts[True], texts[False], strict=True)),
+        "own_rtf": taken[False] / duration,
+        "native_rtf": taken[True] / duration,
+    }
+
+
 # pocketsphinx
 
 
@@ -163,7 +198,7 @@ def _files(model: Model, folder: Path) -> dict[str, Any] | None:
     ]
     if not recordings:
         return None
-    recordings = recordings[:: -(-len(recordings) // FILES)]
+    recordings = _thinned(recordings)
     words = sorted({word for word, _ in recordings})
     return {
         "n": len(recordings),
@@ -171,6 +206,11 @@ def _files(model: Model, folder: Path) -> dict[str, Any] | None:
         "model": _score(recordings, card, lambda waveform: recognise(model, waveform)),
         "pocketsphinx": _score(recordings, card, _one_of(decoder, words, card.sample_rate)),
     }
+
+
+def _thinned(recordings: list[Found]) -> list[Found]:
+    """At most FILES of them, evenly spaced."""
+    return recordings[:: -(-len(recordings) // FILES)]
 
 
 def recognise(model: Model, waveform: np.ndarray) -> str:

@@ -280,6 +280,19 @@ def test_peers_beside_a_model(exported: Model, short: None) -> None:
     assert figures["peers"]["files"] is None
 
 
+def test_two_beam_searches_on_the_same_scores(
+    models: dict[str, Model], tmp_path: Path, short: None, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pytest.importorskip("ctc_beam_decoder")
+    for k in range(3):
+        soundfile.write(tmp_path / f"{k}.wav", speech_shaped_noise(8_000, SAMPLE_RATE), SAMPLE_RATE)
+    beams = benchmark(asr.load("english"), audio=tmp_path, peers=True)["peers"]["beams"]
+    assert (beams["n"], beams["same"]) == (3, 3)  # of noise both make nothing
+    assert beams["own_rtf"] > 0 and beams["native_rtf"] > 0
+    assert f"ctc-beam-decoder │ {beams['version']}" in capsys.readouterr().out
+    assert benchmark(models["whole-classify"], peers=True)["peers"]["beams"] is None
+
+
 def test_the_same_files_for_both(models: dict[str, Model], tmp_path: Path, short: None) -> None:
     """Words that only one of the two can answer are left out; what is right is counted."""
     pytest.importorskip("pocketsphinx")

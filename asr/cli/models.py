@@ -113,7 +113,10 @@ def bench(
     ] = None,
     threads: Annotated[int, typer.Option(min=1, help="Processor threads of a step.")] = 1,
     peers: Annotated[
-        bool, typer.Option("--peers", help="Measure torch and pocketsphinx beside it.")
+        bool,
+        typer.Option(
+            "--peers", help="Measure others beside it: torch, pocketsphinx, ctc-beam-decoder."
+        ),
     ] = False,
 ) -> None:
     """Measure how fast and how large a model is on this machine, or how fast a recipe trains.
