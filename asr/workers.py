@@ -25,8 +25,9 @@ Result = tuple[int, str | AudioError]
 KEPT_WARNINGS = 1000  # of one file; a damaged one has one
 PLENTY = 100  # while more files wait, a process has its next one before it asks for it
 
-# What this process has imported a fork need not import again. It is safe as long as no other
-# thread can hold a lock: on Linux none runs here, elsewhere the libraries of the system start some.
+# What this process has imported a fork need not import again. It is safe where no other thread can
+# hold a lock: on Linux only numpy's BLAS has threads here, and it ends them before a fork, while
+# elsewhere the libraries of the system start some.
 CONTEXT = multiprocessing.get_context("fork" if sys.platform == "linux" else "spawn")
 
 
