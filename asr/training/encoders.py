@@ -236,7 +236,7 @@ class Dropout(nn.Module):
         if not self.training or not self.probability:
             return frames
         mask = torch.empty_like(frames[:, :1]).bernoulli_(1.0 - self.probability)
-        return frames * mask / (1.0 - self.probability)
+        return frames * mask.div_(1.0 - self.probability)
 
 
 class Encoder(nn.Module):

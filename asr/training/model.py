@@ -13,6 +13,8 @@ from asr.training.heads import ClassifyHead, CtcHead, HeadConfig, HeadConfigErro
 from features.augment import AugmentConfig, spec_augment
 from features.mfcc import Mfcc, MfccConfig
 
+CACHED_ROWS = 4  # whose spectra stay in the processor's cache on their way from samples to features
+
 
 @dataclass(frozen=True, kw_only=True)
 class ModelConfig:
@@ -161,9 +163,9 @@ class AcousticModel(nn.Module):
     def _features(
         self, padded: Tensor, frame_lengths: Tensor | None, augment: AugmentConfig | None
     ) -> Tensor:
-        features = self.features(padded)
         if augment is None or frame_lengths is None:
-            return features
+            return self.features(padded)
+        features = torch.cat([self.features(rows) for rows in padded.split(CACHED_ROWS)])
         return spec_augment(features, frame_lengths * self.config.encoder.subsample, augment)
 
     def initial_state(self, batch: int, like: Tensor) -> State:
