@@ -2,8 +2,10 @@
 
 The floor is torch's own LSTM of the same sizes, over as many frames, forward and backward and
 nothing else. What a step takes beyond it goes to the augmentation, the features, the stem, the
-head, the loss and the optimiser. The best of ROUNDS counts, because whatever else the machine does
-can only add to it.
+head, the loss and the optimiser, and to the look-ahead: where blocks overlap, the backward
+direction hears frames more than once. A second figure is for the same LSTMs over these blocks, at
+the latency of each step. The best of ROUNDS counts, because whatever else the machine does can only
+add to it.
 """
 
 import time
@@ -19,8 +21,16 @@ from torch import nn
 from asr.files import write_figures
 from asr.training.config import Config
 from asr.training.data import Batch, Batches, loader
+from asr.training.encoders import EncoderConfig, Latency
 from asr.training.model import AcousticModel
-from asr.training.train import Run, epoch_batches, precision, start_run, train_step
+from asr.training.train import (
+    Run,
+    draw_latency,
+    epoch_batches,
+    precision,
+    start_run,
+    train_step,
+)
 from export.benchmark import figure_table
 
 STEPS = 20
@@ -63,9 +73,13 @@ def benchmark_training(
 
 def _round(run: Run, batches: Batches, heard: list[Batch]) -> dict[str, float]:
     """Seconds of a step and of its parts, as a mean over STEPS."""
+    options = run.config.optimisation
+    latencies = [draw_latency(run.config.model.encoder, options.seed, k) for k in range(STEPS)]
+    bare_lstms = _bare_lstms(run)
     figures = {
         "step_seconds": _steps(run, batches),
-        "floor_seconds": _each(_bare_lstms(run), heard),
+        "floor_seconds": _each(lambda batch: bare_lstms(batch, Latency(0, 0)), heard),
+        "blocks_seconds": _each(lambda k: bare_lstms(heard[k], latencies[k]), range(STEPS)),
         "batch_seconds": _each(batches.__getitem__, range(STEPS)),
     }
     if isinstance(run.model, AcousticModel):
@@ -91,25 +105,39 @@ def _steps(run: Run, batches: Batches) -> float:
     return (time.perf_counter() - started) / STEPS
 
 
-def _bare_lstms(run: Run) -> Callable[[Batch], None]:
+def _bare_lstms(run: Run) -> Callable[[Batch, Latency], None]:
     """A function that runs the LSTMs over as many frames as the encoder has of a batch."""
     encoder = run.config.model.encoder
     hop_length = run.model.hop_length if isinstance(run.model, AcousticModel) else 1
+    directions = range(1 + encoder.parts.bidirectional)
     layers = [
-        nn.LSTM(width, encoder.hidden, batch_first=True, bidirectional=encoder.parts.bidirectional)
+        [nn.LSTM(width, encoder.hidden, batch_first=True) for _ in directions]
         for width in run.model.encoder.widths
     ]
 
-    def forward_and_backward(batch: Batch) -> None:
-        rows, frames = batch.inputs.shape[0], -(-batch.inputs.shape[1] // hop_length)
+    def forward_and_backward(batch: Batch, latency: Latency) -> None:
+        frames = -(-batch.inputs.shape[1] // hop_length)
+        shapes = _shapes(encoder, latency, len(batch.inputs), frames)
         for layer in layers:
-            inputs = torch.randn(rows, frames, layer.input_size, requires_grad=True)
-            with precision(run.config.optimisation, inputs.device):
-                output, _ = layer(inputs)
-            output.backward(torch.ones_like(output))
-            layer.zero_grad(set_to_none=True)
+            for lstm, shape in zip(layer, shapes, strict=True):
+                inputs = torch.zeros(*shape, lstm.input_size, requires_grad=True)
+                with precision(run.config.optimisation, inputs.device):
+                    output, _ = lstm(inputs)
+                output.backward(torch.ones_like(output))
+                lstm.zero_grad(set_to_none=True)
 
     return forward_and_backward
+
+
+def _shapes(
+    encoder: EncoderConfig, latency: Latency, rows: int, frames: int
+) -> list[tuple[int, int]]:
+    """Rows and frames that each direction of a layer runs over; whole utterances if block is 0."""
+    if not latency.block:
+        return [(rows, frames)] * (1 + encoder.parts.bidirectional)
+    blocks = -(-(frames + latency.look_ahead * encoder.layers) // latency.block)
+    overlapping = (rows * blocks, latency.block + latency.look_ahead)
+    return [(rows, blocks * latency.block), overlapping][: 1 + encoder.parts.bidirectional]
 
 
 def _summary(figures: dict[str, Any]) -> list[tuple[str, str]]:
@@ -119,8 +147,9 @@ def _summary(figures: dict[str, Any]) -> list[tuple[str, str]]:
         ("threads, precision", f"{figures['threads']}, {figures['precision']}"),
         ("an epoch", f"{figures['epoch_seconds']:.0f} s, {figures['epoch_steps']} steps"),
         ("a step", f"{figures['step_seconds']:.3f} s"),
-        ("bare LSTMs of its size", f"{figures['floor_seconds']:.3f} s"),
+        ("bare LSTMs over whole utterances", f"{figures['floor_seconds']:.3f} s"),
         ("their share", f"{figures['floor_share']:.2f}"),
+        ("bare LSTMs over its blocks", f"{figures['blocks_seconds']:.3f} s"),
         ("reading and augmenting a batch", f"{figures['batch_seconds']:.3f} s, {where}"),
     ]
     if "feature_seconds" in figures:

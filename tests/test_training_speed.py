@@ -35,7 +35,7 @@ def test_the_figures_of_a_recipe_add_up(
     file = tmp_path / "speed.json"
     figures = benchmark_training(config, json_file=file)
     assert json.loads(file.read_text()) == figures
-    for part in ("floor", "batch", "feature"):
+    for part in ("floor", "blocks", "batch", "feature"):
         assert figures[f"{part}_seconds"] > 0.0
     assert figures["floor_share"] == figures["floor_seconds"] / figures["step_seconds"]
     assert figures["epoch_seconds"] == figures["epoch_steps"] * figures["step_seconds"]
