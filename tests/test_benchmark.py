@@ -101,8 +101,8 @@ def graph_macs(model: Model, samples: int) -> int:
 
 def node_macs(node: onnx.NodeProto, sizes: dict[str, tuple[int, ...]]) -> int:
     if node.op_type == "Conv":
-        batch, _, frames = sizes[node.output[0]]
-        return batch * frames * math.prod(sizes[node.input[1]])
+        batch, _, *places = sizes[node.output[0]]
+        return batch * math.prod(places) * math.prod(sizes[node.input[1]])
     if node.op_type in ("MatMul", "Gemm", "MatMulInteger"):
         *rows, inner = sizes[node.input[0]]
         return math.prod(rows) * inner * sizes[node.output[0]][-1]
