@@ -49,6 +49,7 @@ class Trials:
         self._model = model
         self._scored = scored
         self._options = options
+        self.given: Setting = tuple(getattr(options, name) for name in GRID)
         self.heard: dict[Setting, list[str]] = {}
 
     def decode(self, options: DecodeOptions) -> list[str]:
@@ -69,7 +70,7 @@ class Trials:
 
         Each weight alone is varied from the best setting so far, until that makes nothing better.
         """
-        best, before = tuple(getattr(self._options, name) for name in GRID), None
+        best, before = self.given, None
         tried: dict[Setting, tuple[float, float]] = {}
         while best != before:
             before = best
@@ -162,7 +163,7 @@ def _figures(
     report = {
         "greedy": trials.decode(DecodeOptions()),
         "without it": trials.decode(replace(options, lm=None)),
-        "before": trials.decode(options),
+        "before": trials.heard[trials.given],  # where each search began
         "tuned": trials.tuned(settings),
     }
     return {
