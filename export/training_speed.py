@@ -119,7 +119,7 @@ def _bare_lstms(run: Run) -> Callable[[Batch, Latency], None]:
         frames = -(-batch.inputs.shape[1] // hop_length)
         shapes = _shapes(encoder, latency, len(batch.inputs), frames)
         for layer in layers:
-            for lstm, shape in zip(layer, shapes, strict=True):
+            for lstm, shape in zip(layer, shapes, strict=False):  # some have one direction
                 inputs = torch.zeros(*shape, lstm.input_size, requires_grad=True)
                 with precision(run.config.optimisation, inputs.device):
                     output, _ = lstm(inputs)
@@ -131,13 +131,14 @@ def _bare_lstms(run: Run) -> Callable[[Batch, Latency], None]:
 
 def _shapes(
     encoder: EncoderConfig, latency: Latency, rows: int, frames: int
-) -> list[tuple[int, int]]:
-    """Rows and frames that each direction of a layer runs over; whole utterances if block is 0."""
+) -> tuple[tuple[int, int], tuple[int, int]]:
+    """Rows and frames that a layer runs over, forwards and backwards; whole utterances if block is
+    0."""
     if not latency.block:
-        return [(rows, frames)] * (1 + encoder.parts.bidirectional)
+        return (rows, frames), (rows, frames)
     blocks = -(-(frames + latency.look_ahead * encoder.layers) // latency.block)
     overlapping = (rows * blocks, latency.block + latency.look_ahead)
-    return [(rows, blocks * latency.block), overlapping][: 1 + encoder.parts.bidirectional]
+    return (rows, blocks * latency.block), overlapping
 
 
 def _summary(figures: dict[str, Any]) -> list[tuple[str, str]]:
