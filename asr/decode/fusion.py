@@ -6,7 +6,7 @@ at the end; whether or not the last separator is there must not change the sum.
 """
 
 import functools
-from collections.abc import Hashable, Iterable, Sequence
+from collections.abc import Hashable, Iterable, Iterator, Sequence
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
@@ -63,6 +63,15 @@ class LanguageModel(Protocol):
     def score(self, context: Any, word: str | None, /) -> tuple[float, Any]:
         """log p(word | context), None being a word that is not known, and the next context."""
         ...
+
+
+def sentence_scores(model: LanguageModel, words: Iterable[str]) -> Iterator[tuple[float, bool]]:
+    """Yield log p of each word of a sentence, then of its end, and whether the model knows it."""
+    context = model.start
+    for word in (*words, END):
+        known = model.knows(word)
+        score, context = model.score(context, word if known else None)
+        yield score, known
 
 
 class CachedRows:

@@ -16,8 +16,8 @@ import numpy as np
 from asr.decode import Alternative, DecodeError, Utterance
 from asr.decode.align import align
 from asr.decode.alphabet import Alphabet, Endpointer
-from asr.decode.fusion import Weights, check_alphabet
-from asr.decode.ngram import END, LN_10, NgramModel
+from asr.decode.fusion import Weights, check_alphabet, sentence_scores
+from asr.decode.ngram import LN_10, NgramModel
 
 # A text can take two places in its beam: one where it ends in a blank, one in its last label.
 PLACES = 2
@@ -58,12 +58,10 @@ class NativeSearch:
         if self._lm is None or not text:
             return 0.0
         alpha, beta, oov = self._weights
-        words = [word if self._lm.knows(word) else None for word in text.split()]
-        total, context = 0.0, self._lm.start
-        for word in [*words, END]:
-            score, context = self._lm.score(context, word)
-            total += score
-        return alpha * total + beta * len(words) + oov * words.count(None)
+        words = text.split()
+        unknown = sum(not self._lm.knows(word) for word in words)
+        total = sum(score for score, _ in sentence_scores(self._lm, words))
+        return alpha * total + beta * len(words) + oov * unknown
 
 
 def _plain(alphabet: Alphabet) -> Any:

@@ -9,7 +9,7 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
-from asr.decode.fusion import LanguageModel
+from asr.decode.fusion import LanguageModel, sentence_scores
 from asr.decode.ngram import END, LN_10, SPACES, START, UNKNOWN, Table
 from asr.files import whole_file
 from features.errors import EarshotError
@@ -158,10 +158,7 @@ def perplexity(model: LanguageModel, sentences: Iterable[Sentence]) -> tuple[flo
     """
     total, scored, unknown = 0.0, 0, 0
     for sentence in sentences:
-        context = model.start
-        for word in (*sentence, END):
-            known = model.knows(word)
-            score, context = model.score(context, word if known else None)
+        for score, known in sentence_scores(model, sentence):
             total += score * known
             scored += known
             unknown += not known
