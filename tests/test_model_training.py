@@ -51,7 +51,7 @@ HEADS = {
     "mean": HeadConfig(kind="classify", labels=("a",), window=0.3, pooling="mean"),
 }
 STREAMING = {name: config for name, config in ENCODERS.items() if config.block}
-TOLERANCE: dict[str, Any] = {"rtol": 1e-5, "atol": 1e-4}  # single precision, long sums
+TOLERANCE: dict[str, Any] = {"rtol": 1e-5, "atol": 1e-5}
 
 
 def build(encoder: EncoderConfig, head: HeadConfig) -> AcousticModel:
