@@ -6,8 +6,8 @@ the events are the same to the bit.
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
-from typing import Protocol
+from dataclasses import replace
+from typing import NamedTuple, Protocol
 
 import numpy as np
 
@@ -32,8 +32,7 @@ class StreamError(EarshotError, ValueError):
     """A stream was given something that is no audio, too much of it, or used after its end."""
 
 
-@dataclass(frozen=True)
-class Scores:
+class Scores(NamedTuple):
     """One run of a model: log_probs (frames, labels) of the audio up to sample `end`."""
 
     end: int

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from asr.training.cells.cell import Cell, State
 from asr.training.language_model import LanguageModel
 from asr.training.model import AcousticModel
-from features.mfcc import MfccConfig, half_hann
+from features.mfcc import Mfcc, half_hann
 
 EXAMPLE_SECONDS = 1.0
 EXAMPLE_BLOCKS = 3
@@ -126,7 +126,7 @@ def build_graph(model: AcousticModel) -> onnx.ModelProto:
     exportable, states = _exportable(model), list(inputs)[1:]
     network = StreamStep(exportable, states) if states else WholeUtterance(exportable)
     graph = _capture(network, inputs, _open_axes(inputs, model), model.config.encoder.parts.cell)
-    _compact_dft(graph, model.config.mfcc)
+    _compact_dft(graph, model.mfcc)
     onnx.checker.check_model(graph)
     return graph
 
@@ -205,17 +205,18 @@ def _name_axes(proto: onnx.ModelProto) -> None:
                 size.dim_param = "samples" if value.name == "pcm" else "frames"
 
 
-def _compact_dft(proto: onnx.ModelProto, config: MfccConfig) -> None:
+def _compact_dft(proto: onnx.ModelProto, mfcc: Mfcc) -> None:
     """Replace the stored DFT matrices by one period of a cosine, gathered when the model is loaded.
 
     Row n, bin k is cos(2 pi (k (window - 2 n) - phase) / (2 n_fft)) * hann[n], where a quarter
     period as the phase makes a sine of the cosine. Runtimes fold this into a constant once; the
     file is smaller by up to half a megabyte.
     """
+    config = mfcc.config
     period = 2 * config.n_fft
     samples = np.arange(1, config.window_length // 2 + 1)[:, None]
     constants = {
-        "dft_bins": np.arange(config.n_fft // 2 + 1),
+        "dft_bins": np.array(mfcc.bins),
         "dft_size": np.array(period),
         "dft_period": np.cos(2.0 * np.pi * np.arange(period) / period).astype(np.float32),
         "dft_offsets": config.window_length - 2 * samples,

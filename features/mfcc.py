@@ -85,6 +85,8 @@ class Mfcc(nn.Module):
     Around the middle of the window a cosine is even and a sine odd, and so is the Hann window even:
     samples that mirror each other are added and subtracted first, which halves the products of the
     DFT. Matrix products export to ONNX as they stand.
+
+    bins: those of the DFT that a mel filter weighs; the others are not computed.
     """
 
     cosines: Tensor
@@ -97,9 +99,6 @@ class Mfcc(nn.Module):
         super().__init__()
         self.config = config
         constants = import_torchaudio().functional
-        cosines, sines = _half_dft(config)
-        self.register_buffer("cosines", cosines, persistent=False)
-        self.register_buffer("sines", sines, persistent=False)
         mel = constants.melscale_fbanks(
             n_freqs=config.n_fft // 2 + 1,
             f_min=config.f_min,
@@ -107,7 +106,12 @@ class Mfcc(nn.Module):
             n_mels=config.n_mels,
             sample_rate=config.sample_rate,
         )
-        self.register_buffer("mel", mel, persistent=False)
+        weighed = mel.any(dim=1).nonzero().flatten()
+        self.bins = range(int(weighed[0]), int(weighed[-1]) + 1)
+        self.register_buffer("mel", mel[self.bins.start : self.bins.stop], persistent=False)
+        cosines, sines = _half_dft(config, self.bins)
+        self.register_buffer("cosines", cosines, persistent=False)
+        self.register_buffer("sines", sines, persistent=False)
         dct = constants.create_dct(config.n_mfcc, config.n_mels, norm="ortho")
         self.register_buffer("dct", dct, persistent=False)
         self.register_buffer("deltas", _delta_filters(config.deltas), persistent=False)
@@ -123,7 +127,9 @@ class Mfcc(nn.Module):
         frames = windows(waveforms, self.config.window_length, self.config.hop_length)
         early = frames[..., 1 : half + 1]  # the window is zero at sample 0
         late = frames[..., self.config.window_length - half :].flip(-1)
-        power = ((early + late) @ self.cosines).square() + ((early - late) @ self.sines).square()
+        real, imaginary = (early + late) @ self.cosines, (early - late) @ self.sines
+        # Products, since the exported power of two takes longer.
+        power = real * real + imaginary * imaginary
         decibels = 10.0 * torch.log10((power @ self.mel).clamp(min=self.config.floor))
         cepstra = decibels @ self.dct
         return self._with_deltas(cepstra) if self.config.deltas else cepstra
@@ -153,15 +159,15 @@ def _delta_filters(orders: int) -> Tensor:
     return torch.tensor(np.stack(centred), dtype=torch.float32)
 
 
-def _half_dft(config: MfccConfig) -> tuple[Tensor, Tensor]:
+def _half_dft(config: MfccConfig, bins: range) -> tuple[Tensor, Tensor]:
     """Windowed cosines and sines [window // 2, bins].
 
     Row n - 1 is for sample n and its mirror image, window - n; phases count from the middle. The
     sample there, where an even window has one, is its own image, and so counts half.
     """
     samples = torch.arange(1, config.window_length // 2 + 1, dtype=torch.float64)[:, None]
-    bins = torch.arange(config.n_fft // 2 + 1, dtype=torch.float64)
-    angle = 2.0 * math.pi * bins * (config.window_length / 2 - samples) / config.n_fft
+    turns = torch.tensor(bins, dtype=torch.float64) / config.n_fft
+    angle = 2.0 * math.pi * turns * (config.window_length / 2 - samples)
     window = half_hann(config.window_length)[:, None]
     return torch.cos(angle).float() * window, torch.sin(angle).float() * window
 

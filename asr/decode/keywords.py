@@ -21,8 +21,8 @@ class KeywordTrigger:
         if card.trigger is None:
             raise ValueError(f"model {card.name} has no trigger settings")
         self._labels = card.labels
-        self._keyword = np.array([label not in card.background for label in card.labels])
-        self._threshold = card.trigger.threshold
+        keyword = np.array([label not in card.background for label in card.labels])
+        self._threshold = np.where(keyword, card.trigger.threshold, np.inf).astype(np.float32)
         self._sample_rate = card.sample_rate
         self._smoothing = round(card.trigger.smoothing * card.sample_rate)
         self._refractory = round(card.trigger.refractory * card.sample_rate)
@@ -31,7 +31,7 @@ class KeywordTrigger:
     def reset(self) -> None:
         """Forget everything heard."""
         self._recent: deque[tuple[int, np.ndarray]] = deque()
-        self._armed = self._keyword.copy()
+        self._fired = np.zeros(len(self._labels), bool)  # and not yet back below the threshold
         self._quiet_until = 0
         self.smoothed = np.zeros(len(self._labels), np.float32)
 
@@ -43,12 +43,14 @@ class KeywordTrigger:
         self.smoothed = reduce(np.add, (recent for _, recent in self._recent)) / len(self._recent)
 
         above = self.smoothed >= self._threshold
-        self._armed |= self._keyword & ~above
-        candidates = np.where(above & self._armed, self.smoothed, 0.0)
-        best = int(candidates.argmax())
-        if not candidates[best] or end < self._quiet_until:
+        self._fired &= above
+        if not above.any() or end < self._quiet_until:
             return []
-        self._armed[best] = False
+        candidates = np.where(above & ~self._fired, self.smoothed, 0.0)
+        best = int(candidates.argmax())
+        if not candidates[best]:
+            return []
+        self._fired[best] = True
         self._quiet_until = end + self._refractory
         score = float(self.smoothed[best])
         return [Detection(end / self._sample_rate, self._labels[best], score)]
