@@ -148,7 +148,8 @@ def test_the_multiplications_of_a_formula(models: dict[str, Model]) -> None:
     new = 3 * block  # feature frames of a block, and 8 - 2 that the stem looks back at
     features = new + 6
     first = features - 4
-    mfcc = features * (257 * 2 * 200 + 257 * 40 + 40 * 40)
+    bins = math.ceil(7_600 / (SAMPLE_RATE / 512)) - 1  # that the mel filters weigh: not 0 Hz
+    mfcc = features * (bins * 2 * 200 + bins * 40 + 40 * 40)
     stem = first * 40 * 5 * channels + block * channels * 5 * channels
     frames = 2 * block + ahead  # of both directions
     layers = sum(frames * 4 * hidden * (inputs + hidden) for inputs in (channels, 2 * hidden))

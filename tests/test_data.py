@@ -263,6 +263,9 @@ def test_other_words_are_unknown_unless_they_contain_a_label() -> None:
     assert labels.encode(SILENCE) == [3]
     assert labels.background == (UNKNOWN, SILENCE)
     assert Labels(["yes", "no"], task="classify").encode("stop") is None
+    alike = Labels(["yes", "no", UNKNOWN], task="classify", alike=["know"])
+    assert alike.encode("do you know") is None and alike.encode("know") is None
+    assert alike.encode("knowledge") == [2]
 
 
 def test_texts_that_the_labels_cannot_say_are_left_out(
@@ -500,6 +503,27 @@ def test_a_word_amid_other_sound_is_still_the_answer(words: tuple[Config, Corpus
         alone = replace(item, before=(), after=()).waveform(corpus.noises)
         np.testing.assert_array_equal(sound[start : start + item.samples], alone)
         assert len(sound) - start - item.samples <= 0.35 * SAMPLE_RATE
+
+
+@pytest.mark.parametrize(("block", "window", "searched"), [(0, 0.2, 0), (4, 0.2, 1), (4, 1.0, 0)])
+def test_a_stream_is_searched_for_what_sounds_like_a_word(
+    words: tuple[Config, Corpus], block: int, window: float, searched: bool
+) -> None:
+    config, corpus = with_data(words[0], join=0.5), words[1]
+    encoder = replace(config.model.encoder, block=block)
+    head = replace(config.model.head, window=window)
+    config = replace(config, model=replace(config.model, encoder=encoder, head=head))
+    items = [item for batch in plan_epoch(config, corpus, 0) for item in batch]
+    unknown = corpus.labels.names.index(UNKNOWN)
+    assert {item.search for item in items if item.targets == (unknown,)} == {searched}
+    assert not any(item.search for item in items if item.targets != (unknown,))
+    for item in items:
+        assert not (item.search and (item.before or item.after))
+        if item.example is not None:
+            limit = item.example.samples if item.search else window * SAMPLE_RATE
+            assert item.samples == min(item.example.samples, limit)
+    batch = Batches([items], corpus.noises, None)[0]
+    assert batch.search.tolist() == [item.search for item in items]
 
 
 def test_words_that_weigh_nothing_are_only_validated(folder: Path, tmp_path: Path) -> None:

@@ -41,6 +41,7 @@ JOINED_SECONDS = 4.0  # short recordings are joined up to about this length
 LEAD_ITEMS = 2  # the most that a classifier's example follows
 LEAD_SECONDS = (0.2, 10.0)  # of silence before a text, evenly on a scale of octaves
 AFTER_SECONDS = (0.05, 0.35)  # of other sound when a classifier is asked
+SEARCH_SECONDS = 4.0  # of an unknown recording, in which a stream's windows are searched
 CHARACTERS_PER_SECOND = 15  # of speech: what a second in the settings is to texts alone
 WARM_SHARE = 0.05  # of the recordings must be short enough for warm epochs to make sense
 
@@ -168,11 +169,15 @@ def _speaker(source: SourceConfig, path: Path, fields: dict) -> str:
 
 
 class Labels:
-    """The ordered labels of a model, and texts to label numbers."""
+    """The ordered labels of a model, and texts to label numbers.
 
-    def __init__(self, names: Sequence[str], *, task: str) -> None:
+    alike: words that sound like a label: a classifier learns nothing from texts with them.
+    """
+
+    def __init__(self, names: Sequence[str], *, task: str, alike: Sequence[str] = ()) -> None:
         self.names = tuple(names)
         self.task = task
+        self._alike = frozenset(alike)
         self._index = {name: k for k, name in enumerate(self.names)}
         self.characters = all(len(name) == 1 for name in self.names if name not in (BLANK, END))
 
@@ -184,7 +189,7 @@ class Labels:
             has_noise = any(source.kind == "noise" for source in config.data.sources)
             extra = [UNKNOWN] * (config.data.unknown > 0)
             extra += [SILENCE] * (config.data.silence > 0 and has_noise)
-            return cls([*head.labels, *extra], task="classify")
+            return cls([*head.labels, *extra], task="classify", alike=head.alike)
         first = END if head.kind == "lm" else BLANK
         names = head.labels or sorted(set("".join(r.text for r in recordings)))
         return cls([first, *names], task=head.kind)
@@ -211,7 +216,7 @@ class Labels:
     def _encode_word(self, text: str) -> list[int] | None:
         if text in self._index:
             return [self._index[text]]
-        says_a_label = any(word in self._index for word in text.split())
+        says_a_label = any(word in self._index or word in self._alike for word in text.split())
         if says_a_label or UNKNOWN not in self._index:
             return None
         return [self._index[UNKNOWN]]
@@ -367,6 +372,8 @@ class Item:
     samples: length of the example in it; before, after: what else is heard, as in a stream.
     lead: samples of silence in front of the example, in which augmentation may put noise.
     targets: of everything heard; a classifier is only asked for the example.
+    search: the example is longer than the window of a classifier, which is asked about the window
+        that it takes most for something else.
     """
 
     example: Example | None
@@ -374,6 +381,7 @@ class Item:
     samples: int
     seed: int
     lead: int = 0
+    search: bool = False
     before: "tuple[Item, ...]" = ()
     after: "tuple[Item, ...]" = ()
 
@@ -409,6 +417,7 @@ class Batch:
     """Padded inputs [batch, samples] with lengths, and targets one after the other.
 
     inputs: waveforms or, for a language model, the label before each target.
+    search: [batch] whether a classifier looks for its worst window (see `Item`).
     weight: the number of targets over all processes: losses are summed, then divided by it.
     """
 
@@ -416,6 +425,7 @@ class Batch:
     input_lengths: Tensor
     targets: Tensor
     target_lengths: Tensor
+    search: Tensor
     weight: int
 
     def to(self, device: torch.device) -> "Batch":
@@ -426,6 +436,7 @@ class Batch:
             input_lengths=self.input_lengths.to(device),
             targets=self.targets.to(device),
             target_lengths=self.target_lengths.to(device),
+            search=self.search.to(device),
         )
 
 
@@ -564,7 +575,7 @@ def _follow(items: list[Item], labels: Labels) -> Item:
 
 def _surround(config: Config, items: list[Item], item: Item, rng: np.random.Generator) -> Item:
     """Put a classifier's example, by chance, amid other sound, as its window is in a stream."""
-    if rng.random() >= config.data.join:
+    if rng.random() >= config.data.join or item.search:
         return item
     count = 1 + rng.integers(1 + LEAD_ITEMS)
     numbers, seeds = rng.integers(len(items), size=count), rng.integers(2**31, size=count)
@@ -586,10 +597,14 @@ def _draw_classes(config: Config, corpus: Corpus, rng: np.random.Generator) -> l
     rest = 1.0 - (data.unknown if others else 0.0) - (data.silence if has_silence else 0.0)
     total = sum(_source_of(config, e).weight for e in words) / rest
     window = _window(config)
+    # A whole-utterance model pools all that it is given: it has no windows to search.
+    longest = SEARCH_SECONDS * _rate(config) if config.model.encoder.block else window
     items = []
-    for group, count in ((words, total * rest), (others, total * data.unknown)):
-        for k in _weighted_choice(config, group, round(count), rng):
-            items.append(_item(group[k], rng, min(group[k].samples, window)))
+    for k in _weighted_choice(config, words, round(total * rest), rng):
+        items.append(_item(words[k], rng, min(words[k].samples, window)))
+    for k in _weighted_choice(config, others, round(total * data.unknown), rng):
+        samples = min(others[k].samples, round(longest))
+        items.append(replace(_item(others[k], rng, samples), search=samples > window))
     if has_silence:
         silence = (labels.names.index(SILENCE),)
         seeds = rng.integers(2**31, size=round(total * data.silence))
@@ -649,6 +664,7 @@ class Batches(Dataset):
             input_lengths=torch.tensor([len(row) for row in inputs]),
             targets=torch.tensor([target for row in targets for target in row]),
             target_lengths=torch.tensor([len(row) for row in targets]),
+            search=torch.tensor([item.search for item in mine]),
             weight=sum(len(self._targets(item)) for item in items),
         )
 

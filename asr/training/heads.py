@@ -22,12 +22,15 @@ class HeadConfig:
     closed set of words. "classify": one label per utterance; `labels` lists the words to report.
     "lm": no sound at all: which label follows those before, for texts of labels as in "ctc".
     window: seconds of sound that a classifier decides over when it listens.
+    alike: words that sound like a label, as "know" like "no": a classifier does not take recordings
+        with them for unknown words.
     """
 
     kind: Literal["ctc", "classify", "lm"]
     labels: tuple[str, ...] = ()
     pooling: Literal["attention", "mean"] = "attention"
     window: float = 1.0
+    alike: tuple[str, ...] = ()
     dropout: float = 0.1
 
     def __post_init__(self) -> None:
