@@ -11,6 +11,7 @@ from typing import NamedTuple, Protocol
 
 import numpy as np
 
+from asr.card import ModelCard
 from asr.decode import Detection, Event
 from asr.decode.keywords import KeywordTrigger
 from asr.decode.options import DecodeOptions, decoder_for
@@ -231,8 +232,9 @@ class Stream:
         for event in stream.push(block):
             print(event)
 
-    A model that classifies yields Detections; a ctc model yields Partials while an utterance goes
-    on and an Utterance when it ends, or, with SpotOptions, Detections of the keywords in them.
+    A model that classifies yields Detections, with SpotOptions of these keywords only; a ctc model
+    yields Partials while an utterance goes on and an Utterance when it ends, or, with SpotOptions,
+    Detections of the keywords in them.
     """
 
     def __init__(self, model: Model, options: DecodeOptions | SpotOptions | None = None) -> None:
@@ -240,8 +242,7 @@ class Stream:
         self._model = model
         self._trigger = self._decoder = self._spotter = None
         if model.card.task == "classify":
-            _check_without(model, options)
-            self._trigger = KeywordTrigger(model.card)
+            self._trigger = KeywordTrigger(model.card, _spotting(model, options))
         elif isinstance(options, SpotOptions):
             self._spotter = KeywordSpotter(model.card, options)
         else:
@@ -278,16 +279,10 @@ class Stream:
         last = checked(last)
         self._finished = True
         end = (self._samples + len(last)) / self.card.sample_rate
-        heard = np.concatenate([last, self._silence() if end else NOTHING])
+        heard = np.concatenate([last, closing_silence(self.card) if end else NOTHING])
         events = [_not_after(event, end) for event in self._decode(self._scorer.finish(heard))]
         ending = self._decoder or self._spotter
         return [*events, *ending.finish()] if ending else events
-
-    def _silence(self) -> np.ndarray:
-        """The silence in which a trigger, whose scores are smoothed, makes up its mind."""
-        if self._trigger is None or self.card.trigger is None or not self.card.streaming:
-            return NOTHING
-        return np.zeros(round(self.card.trigger.smoothing * self.card.sample_rate), np.float32)
 
     def _check_open(self) -> None:
         if self._finished:
@@ -309,23 +304,29 @@ class Stream:
         return events
 
 
+def closing_silence(card: ModelCard) -> np.ndarray:
+    """What a stream hears after the end: the silence in which a trigger, whose scores are smoothed,
+    makes up its mind."""
+    if card.trigger is None or not card.streaming:
+        return NOTHING
+    return np.zeros(round(card.trigger.smoothing * card.sample_rate), np.float32)
+
+
 def _not_after(event: Event, end: float) -> Event:
     """A trigger that fires in the silence after the audio fires at its end."""
     return replace(event, time=min(event.time, end)) if isinstance(event, Detection) else event
 
 
-def _check_without(model: Model, options: DecodeOptions | SpotOptions | None) -> None:
-    """Raise ModelError if a model that classifies is to be told what to hear."""
+def _spotting(model: Model, options: DecodeOptions | SpotOptions | None) -> SpotOptions | None:
+    """What a model that classifies is told. Raises ModelError if that is about transcribing."""
     if isinstance(options, SpotOptions):
-        raise ModelError(
-            f"{model.path}: this model spots the keywords that it was trained on and no others; "
-            "give a model that transcribes, such as english"
-        )
+        return options
     if options not in (None, DecodeOptions()):
         raise ModelError(
             f"{model.path}: this model spots keywords; language models, word lists and the "
             "like are for a model that transcribes"
         )
+    return None
 
 
 def live_stream(model: Model, options: DecodeOptions | SpotOptions | None = None) -> Stream:

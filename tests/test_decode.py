@@ -14,6 +14,7 @@ from asr.decode.alphabet import LONGEST_SECONDS, PAUSE_SECONDS, UTMOST_SECONDS, 
 from asr.decode.beam import BeamDecoder
 from asr.decode.ctc import GreedyDecoder
 from asr.decode.keywords import KeywordTrigger
+from asr.decode.spotting import SpotOptions, parse_keywords
 from tests.tiny_models import HOP, KEYWORDS, LETTERS, SAMPLE_RATE, WORDS, card
 
 FRAME = HOP / SAMPLE_RATE
@@ -171,9 +172,12 @@ def trigger_card(threshold: float = 0.5, smoothing: float = 0.0, refractory: flo
     return card("classify", KEYWORDS, window_length=HOP, trigger=trigger)
 
 
-def fire(model_card: ModelCard, scores: list[float], label: str = "low") -> list[Detection]:
+def fire(
+    model_card: ModelCard, scores: list[float], label: str = "low", keywords: str = ""
+) -> list[Detection]:
     """Push one score every 0.1 s for one label; the rest goes to silence."""
-    trigger = KeywordTrigger(model_card)
+    options = SpotOptions(keywords=parse_keywords(keywords)) if keywords else None
+    trigger = KeywordTrigger(model_card, options)
     index = KEYWORDS.index(label)
     detections: list[Detection] = []
     for step, score in enumerate(scores, start=1):
@@ -219,6 +223,14 @@ def test_nothing_fires_in_the_refractory_time_and_a_held_score_fires_after_it() 
 @pytest.mark.parametrize("label", ["_silence_", "_unknown_"])
 def test_background_never_fires(label: str) -> None:
     assert fire(trigger_card(), [0.9, 0.1, 0.9], label) == []
+
+
+def test_keywords_that_are_typed_fire_alone_and_from_thresholds_of_their_own() -> None:
+    scores = [0.2, 0.6, 0.2, 0.8]
+    assert times(fire(trigger_card(), scores, keywords="low")) == [0.2, 0.4]
+    assert times(fire(trigger_card(), scores, keywords="high=0.9, low=0.7")) == [0.4]
+    assert fire(trigger_card(), scores, keywords="high") == []
+    assert times(fire(trigger_card(), scores, "high", keywords="high=0.1")) == [0.1]
 
 
 def test_reset_arms_the_trigger_again() -> None:

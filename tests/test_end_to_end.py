@@ -105,6 +105,25 @@ def test_what_fires_without_reason_is_counted(keywords: Path, folder: Path) -> N
     assert found["hit_rate"] is None
 
 
+def test_the_thresholds_that_are_compared_are_those_of_spotting(
+    keywords: Path, folder: Path
+) -> None:
+    figures, clips = folder / "swept.json", folder / "strangers"
+    run("evaluate", keywords, clips, "--json", figures)
+    points = json.loads(figures.read_text())["thresholds"]
+    rates = [point["hit_rate"] for point in points]
+    assert rates == sorted(rates, reverse=True) and rates[0] > rates[-1]
+    (point,) = (point for point in points if point["threshold"] == 0.9)
+    chosen = ",".join(f"{word}=0.9" for word in WORDS)
+    lines = run("spot", clips, "-m", keywords, "-f", "json", "--keywords", chosen).splitlines()
+    right = {
+        found["file"]
+        for found in map(json.loads, lines)
+        if found["label"] in Path(found["file"]).parts
+    }
+    assert point["hit_rate"] == pytest.approx(len(right) / (len(STRANGERS) * len(WORDS) * 2))
+
+
 def test_the_held_out_speakers_of_a_recipe_are_evaluated_as_in_training(
     keywords: Path, folder: Path
 ) -> None:

@@ -168,7 +168,7 @@ def test_what_cannot_be_measured_is_told(tmp_path: Path, model: Model, keyword_m
     manifest = write_manifest(tmp_path)
     with pytest.raises(EvaluationError, match=r"none of the keywords .* check the spelling"):
         evaluate_keywords(model, manifest, SpotOptions(keywords=parse_keywords("cc")))
-    with pytest.raises(ModelError, match="need a model that transcribes"):
+    with pytest.raises(ModelError, match="measured with a model that transcribes"):
         evaluate_keywords(load(keyword_model), manifest, KEYWORDS)
     manifest.write_text(manifest.read_text().replace('"keyword_end": 0.6', '"keyword_end": "late"'))
     with pytest.raises(DataError, match=r"0.wav: .* no times in keyword_start, keyword_end"):

@@ -87,7 +87,10 @@ def test_what_is_wrong_is_one_line(
         (["-m", speech_model, "--keywords", "abcd"], "cannot say 'd' in 'abcd'; respell it"),
         (["-m", speech_model, "--near-misses"], "give them with --keywords"),
         (["-m", speech_model], "type some with --keywords"),
-        (["-m", keyword_model, "--keywords", "operator"], "trained on and no others"),
+        (
+            ["-m", keyword_model, "--keywords", "operator"],
+            "has not learnt 'operator', only low, high",
+        ),
     ]:
         result = run_asr("spot", recording, recording, *flags)
         (line,) = result.stderr.splitlines()

@@ -233,8 +233,10 @@ def test_what_is_far_from_a_keyword_is_no_near_miss() -> None:
     spotter = KeywordSpotter(CARD, SpotOptions(keywords=keywords, near_misses=True))
     events = spotter.push(0, scores_of(0, 300, sharpness=4.0)) + spotter.finish()
     lowest = {
-        text: min(event.score / threshold for event in events if event.label == text)
-        for text, threshold in keywords
+        keyword.text: min(
+            e.score / keyword.spelt_threshold for e in events if e.label == keyword.text
+        )
+        for keyword in keywords
     }
     assert all(0.5 <= share < 0.7 for share in lowest.values())
 
@@ -297,7 +299,12 @@ def test_keywords_that_will_be_mistaken_are_told(
 
 def test_models_and_keywords_that_do_not_go_together(keyword_model: Path, model: Model) -> None:
     trained = load(keyword_model)
-    with pytest.raises(ModelError, match="trained on and no others"):
-        trained.spot(tones("low"), options=SpotOptions(keywords=(Keyword("low"),)))
+    with pytest.raises(DecodeError, match="has not learnt 'operator', only low, high"):
+        trained.spot(tones("low"), options=SpotOptions(keywords=(Keyword("operator"),)))
+    with pytest.raises(DecodeError, match="has not learnt '_silence_'"):
+        trained.spot(tones("low"), options=SpotOptions(keywords=(Keyword("_silence_"),)))
+    with pytest.raises(DecodeError, match="tells no near misses"):
+        options = SpotOptions(keywords=(Keyword("low"),), near_misses=True)
+        trained.spot(tones("low"), options=options)
     with pytest.raises(ModelError, match="type some with --keywords"):
         model.spot(tones("a"))

@@ -25,6 +25,7 @@ from asr.cli.options import (
     spot_options,
     spotting_model,
     takes_decoding,
+    warn_of_doubts,
 )
 from asr.cli.terminal import complain, note, progress, show_live
 from asr.formats import EventFormat, Format, detection_line, pieces
@@ -120,17 +121,22 @@ def spot(
     [bold]sox[/] talk.m4a -t wav - | [bold]asr spot[/] -
     [bold]asr spot[/] --keywords "operator, wild fire" clip.wav
     [bold]asr spot[/] --keywords "operator=0.8" --near-misses clip.wav
+    [bold]asr spot[/] -m commands --keywords "stop, go=0.8" clip.wav
 
     The time, in seconds, is how much had been heard when the keyword was certain.
     --keywords can be any words: a model that transcribes finds them untrained. They
     score 1 if nothing fits the sound better and are found from 0.7 on, or from what
-    follows their = sign, inside longer words too. JSON has their start and end.
+    follows their = sign, inside longer words too. JSON has their start and end. Of a
+    model that spots, they are the only ones of its own words that are reported.
     If a file cannot be used the others still come out, and the exit code is 2.
     """
     from asr.batch import find_sources, spotter
+    from asr.model import load
 
     options = spot_options(keywords, near_misses)
     model = model or spotting_model(options)
+    if options is not None:
+        warn_of_doubts(load(model), options)
     if _from_pipe(paths, raw_rate):
         _spot_pipe(model, options, format, raw_rate)
         return
@@ -159,6 +165,7 @@ def listen(
     [bold]asr listen[/] -m english           write down what is said, as it is said
     [bold]asr listen[/] -m english --grammar lamp.gram
     [bold]asr listen[/] --keywords "operator, wild fire" --near-misses
+    [bold]asr listen[/] -m commands --keywords "stop, go=0.8"
     [bold]asr listen[/] -d 3 -f json | ...   let a program act on it
 
     JSON has one object per line. Keywords: time, label, score.
@@ -171,7 +178,9 @@ def listen(
     from asr.stream import live_stream
 
     spotting = spot_options(keywords, near_misses)
-    stream = live_stream(load(model or spotting_model(spotting)), either(decoding, spotting))
+    opened = load(model or spotting_model(spotting))
+    warn_of_doubts(opened, spotting)
+    stream = live_stream(opened, either(decoding, spotting))
     with Microphone(stream.card.sample_rate, device) as microphone:
         note(f"listening to '{microphone.name}' with {stream.card.name}; Ctrl-C stops")
         try:

@@ -16,6 +16,7 @@ from asr.formats import EventFormat
 if TYPE_CHECKING:
     from asr.decode.options import DecodeOptions
     from asr.decode.spotting import SpotOptions
+    from asr.model import Model
 
 Paths = Annotated[
     list[Path],
@@ -59,7 +60,7 @@ RawRate = Annotated[
 ]
 Keywords = Annotated[
     str | None,
-    typer.Option(metavar="WORDS", help="Spot these instead: 'operator, wild fire=0.8'."),
+    typer.Option(metavar="WORDS", help="Spot these only: 'operator, wild fire=0.8'."),
 ]
 NearMisses = Annotated[
     bool, typer.Option("--near-misses", help="With --keywords: what nearly was one, and why not.")
@@ -195,17 +196,23 @@ def takes_decoding(*without: str) -> Callable[[Command], Command]:
 
 
 def spot_options(keywords: str | None, near_misses: bool = False) -> "SpotOptions | None":
-    """Read typed keywords, and warn about those that will be mistaken; None if there are none."""
-    from asr.decode.spotting import SpotOptions, doubts, parse_keywords
+    """Read typed keywords; None if there are none."""
+    from asr.decode.spotting import SpotOptions, parse_keywords
 
     if keywords is None:
         if near_misses:
             raise CommandError("--near-misses is about typed keywords; give them with --keywords")
         return None
-    options = SpotOptions(keywords=parse_keywords(keywords), near_misses=near_misses)
-    for doubt in doubts(options.keywords):
-        note(f"warning: {doubt}")
-    return options
+    return SpotOptions(keywords=parse_keywords(keywords), near_misses=near_misses)
+
+
+def warn_of_doubts(model: "Model", options: "SpotOptions | None") -> None:
+    """Warn about keywords that will be mistaken, where they are found by their letters."""
+    from asr.decode.spotting import doubts
+
+    if options is not None and model.card.task == "ctc":
+        for doubt in doubts(options.keywords):
+            note(f"warning: {doubt}")
 
 
 def spotting_model(options: "SpotOptions | None") -> str:

@@ -18,6 +18,7 @@ from asr.cli.options import (
     either,
     spot_options,
     takes_decoding,
+    warn_of_doubts,
 )
 from asr.cli.terminal import note
 
@@ -161,10 +162,12 @@ def evaluate(
         from asr.training.evaluate import evaluate
         from asr.training.evaluate_keywords import evaluate_keywords
 
+        opened = load(model)
         if isinstance(options, SpotOptions):
-            evaluate_keywords(load(model), data, options, json_file, plot)
+            warn_of_doubts(opened, options)
+            evaluate_keywords(opened, data, options, json_file, plot)
         else:
-            evaluate(load(model), data, json_file, plot, options)
+            evaluate(opened, data, json_file, plot, options)
 
 
 @takes_decoding("lm", "lm_weight", "word_bonus", "n_best")

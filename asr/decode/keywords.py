@@ -6,7 +6,8 @@ from functools import reduce
 import numpy as np
 
 from asr.card import ModelCard
-from asr.decode import Detection
+from asr.decode import DecodeError, Detection
+from asr.decode.spotting import SpotOptions
 
 
 class KeywordTrigger:
@@ -15,14 +16,17 @@ class KeywordTrigger:
     Posteriors are averaged over the last `smoothing` seconds (as much as there is of them). A
     label fires once per crossing and re-arms when it falls below the threshold; after any firing
     nothing fires for `refractory` seconds; labels in `background` never fire.
+
+    options: which of the keywords fire, and from which score if not from that of the card. Raises
+    DecodeError if the model has not learnt one, or if near misses are asked for.
     """
 
-    def __init__(self, card: ModelCard) -> None:
+    def __init__(self, card: ModelCard, options: SpotOptions | None = None) -> None:
         if card.trigger is None:
             raise ValueError(f"model {card.name} has no trigger settings")
         self._labels = card.labels
-        keyword = np.array([label not in card.background for label in card.labels])
-        self._threshold = np.where(keyword, card.trigger.threshold, np.inf).astype(np.float32)
+        thresholds = _thresholds(card, card.trigger.threshold, options)
+        self._threshold = np.array([thresholds.get(label, np.inf) for label in card.labels], "f4")
         self._sample_rate = card.sample_rate
         self._smoothing = round(card.trigger.smoothing * card.sample_rate)
         self._refractory = round(card.trigger.refractory * card.sample_rate)
@@ -54,3 +58,22 @@ class KeywordTrigger:
         self._quiet_until = end + self._refractory
         score = float(self.smoothed[best])
         return [Detection(end / self._sample_rate, self._labels[best], score)]
+
+
+def _thresholds(card: ModelCard, threshold: float, options: SpotOptions | None) -> dict[str, float]:
+    """The keywords that fire, and from which score."""
+    known = {label.lower(): label for label in card.labels if label not in card.background}
+    if options is None:
+        return dict.fromkeys(known.values(), threshold)
+    if options.near_misses:
+        raise DecodeError(f"{card.name} tells no near misses; a model that transcribes does")
+    for keyword in options.keywords:
+        if keyword.text not in known:
+            raise DecodeError(
+                f"{card.name} has not learnt '{keyword.text}', only {', '.join(known)}; a model "
+                "that transcribes, such as english, finds any word"
+            )
+    return {
+        known[keyword.text]: threshold if keyword.threshold is None else keyword.threshold
+        for keyword in options.keywords
+    }

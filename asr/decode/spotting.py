@@ -31,17 +31,23 @@ ALIKE = 0.34  # edits per letter
 
 
 class Keyword(NamedTuple):
-    """A word or phrase, and the score in (0, 1] from which it is reported."""
+    """A word or phrase, and the score in (0, 1] from which it is reported, if it has its own."""
 
     text: str
-    threshold: float = THRESHOLD
+    threshold: float | None = None
+
+    @property
+    def spelt_threshold(self) -> float:
+        """The threshold where the keyword is found by its letters."""
+        return THRESHOLD if self.threshold is None else self.threshold
 
 
 @dataclass(frozen=True, kw_only=True)
 class SpotOptions:
-    """Which keywords a model that transcribes spots instead of transcribing.
+    """Which keywords to spot: any, for a model that transcribes; some of its own, for another.
 
-    After a detection there is none for `refractory` seconds. near_misses: tell those as well.
+    After a detection there is none for `refractory` seconds, and near_misses tells those as well:
+    both are for a model that transcribes.
     Raises DecodeError if a number makes no sense, or if a keyword is missing or there twice.
     """
 
@@ -56,7 +62,7 @@ class SpotOptions:
         for place, (text, threshold) in enumerate(self.keywords):
             if sounds[place] in sounds[:place]:
                 raise DecodeError(f"keyword '{text}' is there twice; leave one out")
-            if not 0.0 < threshold <= 1.0:
+            if threshold is not None and not 0.0 < threshold <= 1.0:
                 raise DecodeError(
                     f"keyword '{text}': threshold {threshold:g} is not in (0, 1]; give '{text}=0.6'"
                 )
@@ -260,7 +266,7 @@ class Arbiter:
 
     def _objection(self, peak: Peak, rival: Peak | None) -> str:
         if self._evidence(peak) < 0.0:
-            return f"below the threshold of {self._keywords[peak.keyword].threshold:.0%}"
+            return f"below the threshold of {self._keywords[peak.keyword].spelt_threshold:.0%}"
         if rival:
             return f"lost against '{self._keywords[rival.keyword].text}'"
         if self._fired and peak.end - self._fired.end < self._refractory:
@@ -270,7 +276,7 @@ class Arbiter:
     def _evidence(self, peak: Peak) -> float:
         """How far a peak is above its threshold, weighted by how much sound it explains: of "fire"
         and "wild fire" the longer wins if both are there."""
-        excess = math.log(peak.score / self._keywords[peak.keyword].threshold)
+        excess = math.log(peak.score / self._keywords[peak.keyword].spelt_threshold)
         return excess * (peak.end - peak.start)
 
 
@@ -315,7 +321,7 @@ class KeywordSpotter:
             time = self._end / self._sample_rate
             if not reason:
                 events.append(Detection(time, keyword.text, score, start, end))
-            elif self._options.near_misses and score >= NEAR * keyword.threshold:
+            elif self._options.near_misses and score >= NEAR * keyword.spelt_threshold:
                 events.append(NearMiss(time, keyword.text, score, start, end, reason))
         return events
 

@@ -13,9 +13,12 @@ from rich.progress import track
 from rich.table import Table
 
 from asr.decode import Word
+from asr.decode.keywords import KeywordTrigger
 from asr.decode.options import DecodeOptions
+from asr.decode.spotting import Keyword, SpotOptions
 from asr.files import write_figures
 from asr.model import Model
+from asr.stream import closing_silence, scorer
 from asr.training.config import Config, SourceConfig, read_config
 from asr.training.data import SILENCE, UNKNOWN, Corpus, load_corpus, plan_validation, read_source
 from asr.training.intervals import bootstrap_interval, percent, wilson_interval
@@ -23,6 +26,8 @@ from asr.training.plots import plot_confusion
 from asr.training.words import judge, word_figures, word_lines
 from features.audio import AudioError, read_audio
 from features.errors import EarshotError
+
+SWEEP = (0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95)  # thresholds of a trigger that are compared
 
 
 class EvaluationError(EarshotError, ValueError):
@@ -47,8 +52,9 @@ class Trial:
 class Outcome:
     """What a model made of one trial; seconds of sound and seconds of computing.
 
-    fired: the keywords that a device would have reported, of a model that classifies; words: what
-    a ctc model heard; marked: when a keyword is said (see `Trial`).
+    fired: the keywords that a device would have reported, of a model that classifies; swept: the
+    same with each threshold of SWEEP; words: what a ctc model heard; marked: when a keyword is said
+    (see `Trial`).
     """
 
     group: str
@@ -58,6 +64,7 @@ class Outcome:
     duration: float
     seconds: float
     fired: tuple[str, ...] = ()
+    swept: tuple[tuple[str, ...], ...] = ()
     words: tuple[Word, ...] = ()
     marked: tuple[float, float] | None = None
 
@@ -208,10 +215,25 @@ def run_trials(
             heard,
             duration,
             seconds,
-            fired=() if transcript else tuple(d.label for d in model.spot(waveform)),
+            **({} if transcript else _triggered(model, waveform)),
             words=transcript.words if transcript else (),
             marked=trial.marked,
         )
+
+
+def _triggered(model: Model, waveform: np.ndarray) -> dict[str, tuple[Any, ...]]:
+    """`fired` and `swept` of an Outcome, from hearing it once."""
+    card = model.card
+    heard = np.concatenate([waveform, closing_silence(card)])
+    runs = [(run.end, np.exp(run.log_probs[-1])) for run in scorer(model).finish(heard)]
+
+    def fired(options: SpotOptions | None = None) -> tuple[str, ...]:
+        trigger = KeywordTrigger(card, options)
+        return tuple(event.label for run in runs for event in trigger.push(*run))
+
+    words = [label.lower() for label in card.labels if label not in card.background]
+    swept = (SpotOptions(keywords=tuple(Keyword(word, t) for word in words)) for t in SWEEP)
+    return {"fired": fired(), "swept": tuple(map(fired, swept))}
 
 
 def decide(model: Model, waveform: np.ndarray) -> str:
@@ -280,14 +302,21 @@ def _detection(model: Model, outcomes: Sequence[Outcome]) -> dict[str, Any]:
     wanted = [o for o in outcomes if o.said not in background]
     other = [o for o in outcomes if o.said in background]
     hours = sum(o.duration for o in other) / 3600.0
-    false = sum(len(o.fired) for o in other)
-    hits = sum(o.said in o.fired for o in wanted)
-    return {
-        "hit_rate": hits / len(wanted) if wanted else None,
-        "false_accepts": false,
-        "background_hours": hours,
-        "false_accepts_per_hour": false / hours if hours else None,
-    }
+
+    def rates(fired: Callable[[Outcome], tuple[str, ...]]) -> dict[str, Any]:
+        hits = sum(o.said in fired(o) for o in wanted)
+        false = sum(len(fired(o)) for o in other)
+        return {
+            "hit_rate": hits / len(wanted) if wanted else None,
+            "false_accepts": false,
+            "false_accepts_per_hour": false / hours if hours else None,
+        }
+
+    swept = [
+        {"threshold": threshold} | rates(lambda o, k=k: o.swept[k])
+        for k, threshold in enumerate(SWEEP)
+    ]
+    return rates(lambda o: o.fired) | {"background_hours": hours, "thresholds": swept}
 
 
 def _outcome_error_rates(outcomes: Sequence[Outcome]) -> dict[str, Any]:
@@ -335,10 +364,23 @@ def _print(model: Model, figures: dict[str, Any]) -> None:
                 f"false accepts: {figures['false_accepts']} in {figures['background_hours']:.2f} "
                 f"hours of other sound, {figures['false_accepts_per_hour']:.1f} an hour"
             )
+        console.print(_threshold_table(figures["thresholds"]))
     else:
         for line in word_lines(figures["words"]):
             console.print(line, highlight=False, soft_wrap=True)
     console.print(f"real-time factor: {figures['real_time_factor']:.4f} (one thread)")
+
+
+def _threshold_table(points: list[dict[str, Any]]) -> Table:
+    table = Table("threshold", "keywords that fire %", "false accepts an hour")
+    for point in points:
+        hits, false = point["hit_rate"], point["false_accepts_per_hour"]
+        table.add_row(
+            f"{point['threshold']:g}",
+            "-" if hits is None else f"{100 * hits:.1f}",
+            "-" if false is None else f"{false:.1f}",
+        )
+    return table
 
 
 def _confusion_table(figures: dict[str, Any]) -> Table:

@@ -89,7 +89,10 @@ def evaluate_keywords(
     Raises EarshotError.
     """
     if model.card.task != "ctc":
-        raise ModelError(f"{model.path}: typed keywords need a model that transcribes")
+        raise ModelError(
+            f"{model.path}: typed keywords are measured with a model that transcribes; without "
+            "--keywords, all that this model has learnt are"
+        )
     evaluation = Evaluation(model, options)
     heard = list(evaluation.listen(_recordings(data)))
     if not any(recording.said for recording in heard):
@@ -170,7 +173,7 @@ class Evaluation:
 
     def _detections(self, recording: Heard, keywords: Sequence[Keyword]) -> list[Peak]:
         arbiter = Arbiter(keywords, self._refractory, self._finder.confirm)
-        peaks = [p for p in recording.peaks if p.score >= keywords[p.keyword].threshold]
+        peaks = [p for p in recording.peaks if p.score >= keywords[p.keyword].spelt_threshold]
         return [peak for peak, reason in arbiter.push(peaks, np.inf) if not reason]
 
     def _match(self, peak: Peak, recording: Heard, missing: list[Said], outcome: Outcome) -> None:
@@ -201,7 +204,7 @@ class Evaluation:
             "hours": hours,
             "rates": [{"at_most": rate} | _fewest_misses(curve, rate) for rate in RATES],
             "keywords": {
-                keyword.text: {"threshold": keyword.threshold}
+                keyword.text: {"threshold": keyword.spelt_threshold}
                 | _rates(_of_keyword(own, number), hours)
                 for number, keyword in enumerate(self._keywords)
             },
