@@ -3,10 +3,12 @@
 Source: Graves et al., "Connectionist Temporal Classification" (ICML 2006), best path decoding.
 """
 
+from collections.abc import Iterable
+
 import numpy as np
 
-from asr.decode import Partial, Utterance
-from asr.decode.alphabet import Alphabet, Endpointer, Span
+from asr.decode import Partial, Utterance, Word
+from asr.decode.alphabet import SEPARATOR, Alphabet, Endpointer, Span
 
 
 class GreedyDecoder:
@@ -57,10 +59,15 @@ class GreedyDecoder:
         if text == self._told:
             return []
         self._told = text
-        words = self._alphabet.words(self._spans, self._first)
-        complete = words if self._spans[-1].label == self._alphabet.separator else words[:-1]
-        stable = " ".join(word.text for word in complete)
-        return [Partial(text, words[0].start, words[-1].end, stable)]
+        separator = self._alphabet.separator
+        stable = text if self._spans[-1].label == separator else text.rpartition(SEPARATOR)[0]
+        start = self._spoken(self._spans).start
+        return [Partial(text, start, self._spoken(reversed(self._spans)).end, stable)]
+
+    def _spoken(self, spans: Iterable[Span]) -> Word:
+        """The first of these spans that is no separator, as a word of its own."""
+        span = next(span for span in spans if span.label != self._alphabet.separator)
+        return self._alphabet.words([span], self._first)[0]
 
     def _begin_utterance(self) -> None:
         self._first = self._frame

@@ -208,6 +208,7 @@ def run_trials(
             heard = decide(model, waveform)
         seconds = time.perf_counter() - started
         duration = len(waveform) / model.card.sample_rate
+        triggered = [()] if transcript else _triggered(model, waveform)
         yield Outcome(
             trial.group,
             trial.speaker,
@@ -215,14 +216,15 @@ def run_trials(
             heard,
             duration,
             seconds,
-            **({} if transcript else _triggered(model, waveform)),
+            fired=triggered[0],
+            swept=tuple(triggered[1:]),
             words=transcript.words if transcript else (),
             marked=trial.marked,
         )
 
 
-def _triggered(model: Model, waveform: np.ndarray) -> dict[str, tuple[Any, ...]]:
-    """`fired` and `swept` of an Outcome, from hearing it once."""
+def _triggered(model: Model, waveform: np.ndarray) -> list[tuple[str, ...]]:
+    """The keywords that fire with the threshold of the card, then with each of SWEEP."""
     card = model.card
     heard = np.concatenate([waveform, closing_silence(card)])
     runs = [(run.end, np.exp(run.log_probs[-1])) for run in scorer(model).finish(heard)]
@@ -233,7 +235,7 @@ def _triggered(model: Model, waveform: np.ndarray) -> dict[str, tuple[Any, ...]]
 
     words = [label.lower() for label in card.labels if label not in card.background]
     swept = (SpotOptions(keywords=tuple(Keyword(word, t) for word in words)) for t in SWEEP)
-    return {"fired": fired(), "swept": tuple(map(fired, swept))}
+    return [fired(), *map(fired, swept)]
 
 
 def decide(model: Model, waveform: np.ndarray) -> str:
