@@ -1,7 +1,8 @@
 """What training does to sound, so that a model meets in training what the microphone will bring.
 
 `Augmenter` changes waveforms, float32 numpy (samples,), in the order in which sound is changed on
-its way to a device: the speaker (speed, shift), the room, the noise in it, the line, the gain.
+its way to a device: the speaker (speed, shift), the room, the noise in it, the microphone, the
+line, the gain.
 `spec_augment` masks features, a torch batch. Every probability at 0 leaves the sound as it is.
 """
 
@@ -20,6 +21,7 @@ Range = tuple[float, float]
 SPEED_OF_SOUND = 343.0  # m/s in dry air at 20 degrees Celsius
 ACTIVE_FRAME = 0.02  # seconds
 ACTIVE_RANGE = 20.0  # dB under the loudest frame that still count as speech
+OCTAVES = (125.0, 250.0, 500.0, 1000.0, 2000.0, 4000.0, 8000.0)  # Hz
 ROOMS = 32
 COLOURED_NOISES = 9
 COLOURED_SECONDS = 4.0
@@ -41,6 +43,8 @@ class AugmentConfig:
     room_rt60: seconds in which the reverberation falls by 60 dB.
     noise_snr: dB between the active level of the speech and the noise.
     coloured: share of the noises that is synthetic, from white to brown; all without recordings.
+    microphone_db: gain of a microphone at each octave, in dB. Where it is used, a classifier
+        cannot tell a set of recordings, and so its words, by what they were recorded with.
     telephone: the band of a telephone line, or of a recording at 8 kHz.
     gain_db: dB; what then exceeds full scale is clipped.
     time_masks, time_mask_frames, time_mask_share: how many masks, the frames of the longest, and
@@ -58,6 +62,8 @@ class AugmentConfig:
     noise: float = 0.5
     noise_snr: Range = (0.0, 30.0)
     coloured: float = 0.2
+    microphone: float = 0.3
+    microphone_db: Range = (-6.0, 6.0)
     telephone: float = 0.1
     gain: float = 0.8
     gain_db: Range = (-30.0, 6.0)
@@ -116,6 +122,9 @@ class Augmenter:
         if rng.random() < config.noise:
             noise = self._noise(len(waveform), rng)
             waveform = add_noise(waveform, noise, rng.uniform(*config.noise_snr), self.sample_rate)
+        if rng.random() < config.microphone:
+            gains = rng.uniform(*config.microphone_db, len(OCTAVES))
+            waveform = equalise(waveform, gains, self.sample_rate)
         if rng.random() < config.telephone:
             edges = rng.uniform(0.0, 300.0), rng.uniform(3400.0, 4000.0)
             waveform = band_pass(waveform, *edges, self.sample_rate)
@@ -206,6 +215,14 @@ def band_pass(waveform: np.ndarray, low: float, high: float, sample_rate: int) -
     beyond = np.maximum(low - frequencies, frequencies - high).clip(0.0, 100.0) / 100.0
     response = (0.5 + 0.5 * np.cos(np.pi * beyond)).astype(np.float32)
     return _filtered(waveform, response, size)
+
+
+def equalise(waveform: np.ndarray, gains: np.ndarray, sample_rate: int) -> np.ndarray:
+    """Amplify (samples,) by `gains` dB at OCTAVES, and between them by what lies between."""
+    size = _fft_size(len(waveform))
+    frequencies = np.fft.rfftfreq(size, 1.0 / sample_rate).clip(min=OCTAVES[0])
+    response = 10.0 ** (np.interp(np.log2(frequencies), np.log2(OCTAVES), gains) / 20.0)
+    return _filtered(waveform, response.astype(np.float32), size)
 
 
 def reverberate(waveform: np.ndarray, response: np.ndarray) -> np.ndarray:

@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from features.augment import (
+    OCTAVES,
     AugmentConfig,
     Augmenter,
     AugmentError,
@@ -17,6 +18,7 @@ from features.augment import (
     band_pass,
     change_speed,
     coloured_noise,
+    equalise,
     random_crop,
     reverberate,
     room_response,
@@ -25,7 +27,7 @@ from features.augment import (
 )
 
 RATE = 16000
-PARTS = ("speed", "shift", "room", "noise", "telephone", "gain")
+PARTS = ("speed", "shift", "room", "noise", "microphone", "telephone", "gain")
 OFF = AugmentConfig(**dict.fromkeys(PARTS, 0.0), time_masks=0, coefficient_masks=0)
 ALWAYS = dataclasses.replace(OFF, **dict.fromkeys(PARTS, 1.0))
 
@@ -236,6 +238,20 @@ def test_an_empty_room_changes_nothing() -> None:
     direct = np.ones(1, np.float32)
     for samples in (1, 2, 1000):
         assert np.allclose(reverberate(white(samples), direct), white(samples), atol=1e-6)
+
+
+@pytest.mark.parametrize("rate", [8_000, RATE])
+def test_a_microphone_amplifies_each_octave_by_its_gain(rate: int) -> None:
+    gains = np.array([-9.0, 3.0, 6.0, -2.0, 0.0, 5.0, -7.0])
+    for octave, gain in zip(OCTAVES, gains, strict=True):
+        if octave < rate / 2:
+            waveform = tone(rate, octave, rate) * np.hanning(rate).astype(np.float32)
+            heard = equalise(waveform, gains, rate)
+            assert decibels(power(heard) / power(waveform)) == pytest.approx(gain, abs=0.1)
+            assert np.correlate(heard, waveform, "full").argmax() == rate - 1
+    low = tone(rate, 40.0, rate)
+    assert decibels(power(equalise(low, gains, rate)) / power(low)) == pytest.approx(-9, abs=0.1)
+    assert np.allclose(equalise(white(999), np.zeros(7), rate), white(999), atol=1e-6)
 
 
 def test_the_telephone_band() -> None:
