@@ -135,11 +135,11 @@ def spot(
 
     options = spot_options(keywords, near_misses)
     model = model or spotting_model(options)
-    if options is not None:
-        warn_of_doubts(load(model), options)
     if _from_pipe(paths, raw_rate):
         _spot_pipe(model, options, format, raw_rate)
         return
+    if options is not None:
+        warn_of_doubts(load(model), options)
     sources = find_sources(paths)
     named = len(sources) > 1 and format is EventFormat.txt
     start = functools.partial(spotter, model, options, format)
@@ -248,6 +248,7 @@ def _spot_pipe(
     from asr.transcribe import spot_blocks
 
     spotter = load(model)
+    warn_of_doubts(spotter, options)
     with _standard_input(spotter.card.sample_rate, raw_rate) as blocks:
         for detection in spot_blocks(spotter, blocks, options, "standard input"):
             print(detection_line(detection, "-", format), end="", flush=True)

@@ -59,8 +59,9 @@ class NativeSearch:
             return 0.0
         alpha, beta, oov = self._weights
         words = text.split()
-        unknown = sum(not self._lm.knows(word) for word in words)
-        total = sum(score for score, _ in sentence_scores(self._lm, words))
+        scores = [*sentence_scores(self._lm, words)]
+        total = sum(score for score, _ in scores)
+        unknown = sum(not known for _, known in scores[:-1])  # the last is the end
         return alpha * total + beta * len(words) + oov * unknown
 
 

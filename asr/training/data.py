@@ -598,13 +598,13 @@ def _draw_classes(config: Config, corpus: Corpus, rng: np.random.Generator) -> l
     total = sum(_source_of(config, e).weight for e in words) / rest
     window = _window(config)
     # A whole-utterance model pools all that it is given: it has no windows to search.
-    longest = SEARCH_SECONDS * _rate(config) if config.model.encoder.block else window
+    searched = round(SEARCH_SECONDS * _rate(config)) if config.model.encoder.block else 0
+    longest = max(window, searched)
     items = []
-    for k in _weighted_choice(config, words, round(total * rest), rng):
-        items.append(_item(words[k], rng, min(words[k].samples, window)))
-    for k in _weighted_choice(config, others, round(total * data.unknown), rng):
-        samples = min(others[k].samples, round(longest))
-        items.append(replace(_item(others[k], rng, samples), search=samples > window))
+    for group, share, limit in ((words, rest, window), (others, data.unknown, longest)):
+        for k in _weighted_choice(config, group, round(total * share), rng):
+            samples = min(group[k].samples, limit)
+            items.append(replace(_item(group[k], rng, samples), search=samples > window))
     if has_silence:
         silence = (labels.names.index(SILENCE),)
         seeds = rng.integers(2**31, size=round(total * data.silence))

@@ -12,10 +12,10 @@ from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
+from asr.card import ModelCard
 from asr.decode import Word
 from asr.decode.keywords import KeywordTrigger
 from asr.decode.options import DecodeOptions
-from asr.decode.spotting import Keyword, SpotOptions
 from asr.files import write_figures
 from asr.model import Model
 from asr.stream import closing_silence, scorer
@@ -193,6 +193,7 @@ def run_trials(
 ) -> Iterator[Outcome]:
     """Let the model hear each trial; what cannot be read is skipped with a warning."""
     console = Console(stderr=True)
+    triggers = _triggers(model.card)
     for trial in track(trials, "listening", console=console, transient=True):
         try:
             waveform = trial.waveform()
@@ -208,7 +209,7 @@ def run_trials(
             heard = decide(model, waveform)
         seconds = time.perf_counter() - started
         duration = len(waveform) / model.card.sample_rate
-        triggered = [()] if transcript else _triggered(model, waveform)
+        triggered = [()] if transcript else _triggered(model, triggers, waveform)
         yield Outcome(
             trial.group,
             trial.speaker,
@@ -223,19 +224,25 @@ def run_trials(
         )
 
 
-def _triggered(model: Model, waveform: np.ndarray) -> list[tuple[str, ...]]:
-    """The keywords that fire with the threshold of the card, then with each of SWEEP."""
-    card = model.card
-    heard = np.concatenate([waveform, closing_silence(card)])
+def _triggers(card: ModelCard) -> list[KeywordTrigger]:
+    """One with the threshold of the card, then one with each of SWEEP; none for a ctc model."""
+    if card.trigger is None:
+        return []
+    settings = [card.trigger, *(replace(card.trigger, threshold=t) for t in SWEEP)]
+    return [KeywordTrigger(replace(card, trigger=trigger)) for trigger in settings]
+
+
+def _triggered(
+    model: Model, triggers: Sequence[KeywordTrigger], waveform: np.ndarray
+) -> list[tuple[str, ...]]:
+    """The keywords that fire with each trigger."""
+    heard = np.concatenate([waveform, closing_silence(model.card)])
     runs = [(run.end, np.exp(run.log_probs[-1])) for run in scorer(model).finish(heard)]
-
-    def fired(options: SpotOptions | None = None) -> tuple[str, ...]:
-        trigger = KeywordTrigger(card, options)
-        return tuple(event.label for run in runs for event in trigger.push(*run))
-
-    words = [label.lower() for label in card.labels if label not in card.background]
-    swept = (SpotOptions(keywords=tuple(Keyword(word, t) for word in words)) for t in SWEEP)
-    return [fired(), *map(fired, swept)]
+    fired = []
+    for trigger in triggers:
+        trigger.reset()
+        fired.append(tuple(event.label for run in runs for event in trigger.push(*run)))
+    return fired
 
 
 def decide(model: Model, waveform: np.ndarray) -> str:
