@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 # onnxruntime reads this once, when it is imported; a program that listens must not phone home.
 os.environ["ORT_DISABLE_TELEMETRY"] = "1"
 
-from asr.decode import Detection, Event, NearMiss, Partial, Utterance, Word
+from asr.events import Detection, Event, NearMiss, Partial, Utterance, Word
 
 if TYPE_CHECKING:
     from asr.model import Model

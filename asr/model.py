@@ -10,14 +10,14 @@ import onnxruntime as ort
 from onnxruntime.capi import onnxruntime_pybind11_state as ort_errors  # pyright: ignore
 
 from asr.card import CardError, ModelCard
-from asr.decode import Detection, NearMiss
+from asr.events import Detection, NearMiss
 from features.errors import EarshotError
 
 if TYPE_CHECKING:
     from asr.decode.options import DecodeOptions
-    from asr.decode.spotting import SpotOptions
+    from asr.decode.keywords.typed import SpotOptions
     from asr.stream import Stream
-    from asr.transcribe import Transcript
+    from asr.recognise import Transcript
 
 BUNDLED = Path(__file__).parent / "models"
 PCM = "pcm"
@@ -151,7 +151,7 @@ class Model:
 
         Raises ModelError if the model spots keywords, AudioError if the audio cannot be used.
         """
-        from asr.transcribe import transcribe
+        from asr.recognise import transcribe
 
         return transcribe(self, source, sample_rate, options)
 
@@ -166,7 +166,7 @@ class Model:
         options: which, for a model that transcribes. Raises ModelError if there are none for such
         a model or some for another, AudioError if the audio cannot be used.
         """
-        from asr.transcribe import spot
+        from asr.recognise import spot
 
         return spot(self, source, sample_rate, options)
 

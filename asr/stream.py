@@ -12,11 +12,11 @@ from typing import NamedTuple, Protocol
 import numpy as np
 
 from asr.card import ModelCard
-from asr.decode import Detection, Event
-from asr.decode.keywords import KeywordTrigger
+from asr.events import Detection, Event
+from asr.decode.keywords.trained import KeywordTrigger
 from asr.decode.options import DecodeOptions, decoder_for
-from asr.decode.seam import find_seam
-from asr.decode.spotting import KeywordSpotter, SpotOptions
+from asr.runtime.seam import find_seam
+from asr.decode.keywords.typed import KeywordSpotter, SpotOptions
 from asr.model import Model, ModelError
 from features.activity import quietest
 from features.audio import PEAK_LIMIT

@@ -9,10 +9,10 @@ import math
 import numpy as np
 import torch
 
-from asr.decode.neural import NeuralModel
+from asr.decode.lm.neural import NeuralModel
 from asr.model import Model
-from asr.training.language_model import LanguageModel
-from asr.training.model import AcousticModel
+from asr.training.network.language import LanguageModel
+from asr.training.network.acoustic import AcousticModel
 from features.errors import EarshotError
 
 TOLERANCE = 1e-4

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
-from tests import tiny_models
+from tests.support import tiny_models
 
 # How long an example takes says more about the machine than about the code.
 settings.register_profile("earshot", deadline=None)

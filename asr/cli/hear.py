@@ -28,17 +28,17 @@ from asr.cli.options import (
     warn_of_doubts,
 )
 from asr.cli.terminal import complain, note, progress, show_live
-from asr.formats import EventFormat, Format, detection_line, pieces
+from asr.transcripts.formats import EventFormat, Format, detection_line, pieces
 from features.errors import EarshotError
 
 if TYPE_CHECKING:
     import numpy as np
 
-    from asr.batch import Source
+    from asr.batch.sources import Source
     from asr.decode.options import DecodeOptions
-    from asr.decode.spotting import SpotOptions
-    from asr.output import OutputFolder
-    from asr.workers import Start
+    from asr.decode.keywords.typed import SpotOptions
+    from asr.transcripts.folder import OutputFolder
+    from asr.batch.workers import Start
 
 
 @takes_decoding()
@@ -80,7 +80,7 @@ def transcribe(
     command again does only what is missing, or whose audio, model or options changed.
     If a file cannot be used the others still come out, and the exit code is 2.
     """
-    from asr.batch import find_sources, transcriber
+    from asr.batch.sources import find_sources, transcriber
 
     if _from_pipe(paths, raw_rate):
         if output is not None:
@@ -130,7 +130,7 @@ def spot(
     model that spots, they are the only ones of its own words that are reported.
     If a file cannot be used the others still come out, and the exit code is 2.
     """
-    from asr.batch import find_sources, spotter
+    from asr.batch.sources import find_sources, spotter
     from asr.model import load
 
     options = spot_options(keywords, near_misses)
@@ -232,7 +232,7 @@ def _transcribe_pipe(
     model: str, options: "DecodeOptions", format: Format, raw_rate: int | None
 ) -> None:
     from asr.model import load
-    from asr.transcribe import transcribe_blocks
+    from asr.recognise import transcribe_blocks
 
     recogniser = load(model)
     with _standard_input(recogniser.card.sample_rate, raw_rate) as blocks:
@@ -245,7 +245,7 @@ def _spot_pipe(
     model: str, options: "SpotOptions | None", format: EventFormat, raw_rate: int | None
 ) -> None:
     from asr.model import load
-    from asr.transcribe import spot_blocks
+    from asr.recognise import spot_blocks
 
     spotter = load(model)
     warn_of_doubts(spotter, options)
@@ -302,7 +302,7 @@ def _output_folder(
     folder: Path, format: Format, model: str, options: "DecodeOptions"
 ) -> "OutputFolder":
     from asr.model import model_path
-    from asr.output import OutputFolder, fingerprint
+    from asr.transcripts.folder import OutputFolder, fingerprint
 
     return OutputFolder(folder, format, fingerprint(model_path(model), options))
 
@@ -315,8 +315,8 @@ def _hear_all(
     ordered: bool,
 ) -> None:
     """Call take(source, what was heard) for each; what went wrong is reported at the end."""
-    from asr.batch import Source
-    from asr.workers import cores, hear_files, in_order
+    from asr.batch.sources import Source
+    from asr.batch.workers import cores, hear_files, in_order
 
     failures = {n: source for n, source in enumerate(sources) if not isinstance(source, Source)}
     files = [(n, source) for n, source in enumerate(sources) if isinstance(source, Source)]

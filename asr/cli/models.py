@@ -66,7 +66,7 @@ def export(
     (with --int8: results as good, on speakers that the training held out).
     """
     with training_packages():
-        from asr.training.encoders import Latency
+        from asr.training.network.encoders import Latency
         from export.export import Int8, export_language_model, export_run, is_language_model
 
         if is_language_model(run):
@@ -96,7 +96,7 @@ def frontier(
     them all. Needs the training packages: pip install "earshot\\[train]"
     """
     with training_packages():
-        from export.frontier import frontier
+        from asr.studies.frontier import frontier
 
         frontier(run, json_file, plot)
 
@@ -133,13 +133,13 @@ def bench(
     """
     with training_packages("bench"):
         from asr.model import load
-        from export.benchmark import benchmark
+        from asr.studies.bench.inference import benchmark
 
         if model.endswith(".toml"):
             if audio or peers:
                 raise CommandError("a recipe has its own recordings; leave out --audio and --peers")
             from asr.training.config import read_config
-            from export.training_speed import benchmark_training
+            from asr.studies.bench.training import benchmark_training
 
             config = read_config(Path(model), overrides or [])
             benchmark_training(config, threads=threads, json_file=json_file)
@@ -172,7 +172,7 @@ def soak(
     heard at the end as it was at the beginning. If not, the exit code is 2.
     """
     from asr.model import load
-    from asr.soak import soak
+    from asr.studies.soak import soak
 
     soak(load(model), hours, data=data or (), noise=noise or (), json_file=json_file)
 

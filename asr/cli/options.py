@@ -11,11 +11,11 @@ import typer
 
 from asr.cli.errors import CommandError
 from asr.cli.terminal import note
-from asr.formats import EventFormat
+from asr.transcripts.formats import EventFormat
 
 if TYPE_CHECKING:
     from asr.decode.options import DecodeOptions
-    from asr.decode.spotting import SpotOptions
+    from asr.decode.keywords.typed import SpotOptions
     from asr.model import Model
 
 Paths = Annotated[
@@ -152,7 +152,7 @@ class Decoding:
 
     def read(self) -> "DecodeOptions":
         """Read the files that are named; what is not given stays as the library has it."""
-        from asr.decode.grammar import read_grammar
+        from asr.decode.guides.grammar import read_grammar
         from asr.decode.options import DecodeOptions, read_lm, read_words
 
         chosen: dict[str, Any] = {
@@ -197,7 +197,7 @@ def takes_decoding(*without: str) -> Callable[[Command], Command]:
 
 def spot_options(keywords: str | None, near_misses: bool = False) -> "SpotOptions | None":
     """Read typed keywords; None if there are none."""
-    from asr.decode.spotting import SpotOptions, parse_keywords
+    from asr.decode.keywords.typed import SpotOptions, parse_keywords
 
     if keywords is None:
         if near_misses:
@@ -208,7 +208,7 @@ def spot_options(keywords: str | None, near_misses: bool = False) -> "SpotOption
 
 def warn_of_doubts(model: "Model", options: "SpotOptions | None") -> None:
     """Warn about keywords that will be mistaken, where they are found by their letters."""
-    from asr.decode.spotting import doubts
+    from asr.decode.keywords.typed import doubts
 
     if options is not None and model.card.task == "ctc":
         for doubt in doubts(options.keywords):

@@ -7,11 +7,11 @@ import time
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
-from asr.formats import EventFormat, detection_fields, json_line, span_fields
+from asr.transcripts.formats import EventFormat, detection_fields, json_line, span_fields
 from features.errors import EarshotError
 
 if TYPE_CHECKING:
-    from asr.decode import Event
+    from asr.events import Event
 
 CLEAR_LINE = "\r\x1b[K"
 REFRESH_SECONDS = 0.1
@@ -59,7 +59,7 @@ def progress(files: int, silent: bool) -> Iterator[Callable[[], None]]:
 
 def show_live(events: "list[Event]", format: EventFormat) -> None:
     """Print events as they come; on a terminal an utterance that goes on is rewritten in place."""
-    from asr.decode import Detection, NearMiss, Partial
+    from asr.events import Detection, NearMiss, Partial
 
     for event in events:
         goes_on = isinstance(event, Partial)

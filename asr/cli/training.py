@@ -90,7 +90,7 @@ def compare(
     Needs the training packages: pip install "earshot\\[train]"
     """
     with training_packages():
-        from export.compare import compare
+        from asr.studies.compare import compare
 
         compare(
             config,
@@ -124,7 +124,7 @@ def explain(
     pip install "earshot\\[train]"
     """
     with training_packages():
-        from asr.training.explain import explain
+        from asr.studies.explain import explain
 
         explain(run, recording, out, compare)
 
@@ -157,10 +157,10 @@ def evaluate(
     """
     options = either(decoding, spot_options(keywords))
     with training_packages():
-        from asr.decode.spotting import SpotOptions
+        from asr.decode.keywords.typed import SpotOptions
         from asr.model import load
-        from asr.training.evaluate import evaluate
-        from asr.training.evaluate_keywords import evaluate_keywords
+        from asr.evaluation.accuracy import evaluate
+        from asr.evaluation.keywords import evaluate_keywords
 
         opened = load(model)
         if isinstance(options, SpotOptions):
@@ -198,7 +198,7 @@ def tune(
     with training_packages():
         from asr.decode.options import read_lm
         from asr.model import load
-        from asr.training.tune import tune
+        from asr.studies.tune import tune
 
         options = dataclasses.replace(decoding, lm=read_lm(lm))
         tune(load(model), data, options, speaker=speaker, halves=halves, json_file=json_file)
@@ -229,6 +229,6 @@ def calibrate(
     """
     with training_packages():
         from asr.model import load
-        from export.calibrate import calibrate
+        from asr.studies.calibrate import calibrate
 
         calibrate(load(model), data, out, speaker=speaker, json_file=json_file, plot=plot)

@@ -11,7 +11,8 @@ from typing import NamedTuple
 import numpy as np
 
 from asr.card import UNCALIBRATED, Calibration, ModelCard
-from asr.decode import Alternative, Character, DecodeError, Utterance, Word
+from asr.events import Alternative, Character, Utterance, Word
+from asr.decode.base import DecodeError
 from asr.decode.confidence import REACH_SECONDS, confidences, readings, stretches
 
 SEPARATOR = " "

@@ -6,11 +6,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from asr.card import ModelCard
-from asr.decode import DecodeError
+from asr.decode.base import DecodeError
 from asr.decode.alphabet import Alphabet
 from asr.decode.beam import BeamDecoder
-from asr.decode.ctc import GreedyDecoder
-from asr.decode.fusion import (
+from asr.decode.greedy import GreedyDecoder
+from asr.decode.lm.fusion import (
     Fusion,
     Hotwords,
     Sum,
@@ -18,10 +18,10 @@ from asr.decode.fusion import (
     WordList,
     language_model,
 )
-from asr.decode.grammar import Grammar, GrammarGuide
+from asr.decode.guides.grammar import Grammar, GrammarGuide
 from asr.decode.native import NativeDecoder, NativeSearch
-from asr.decode.neural import NeuralGuide, NeuralModel
-from asr.decode.ngram import NgramModel, read_arpa
+from asr.decode.lm.neural import NeuralGuide, NeuralModel
+from asr.decode.lm.arpa import NgramModel, read_arpa
 
 BEAM = 16
 COMPILED = 4  # guides that are kept ready, for models and options used in turn

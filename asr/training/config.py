@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, Literal, get_args, get_origin
 
 from asr.card import DataSource, Trigger
-from asr.training.model import ModelConfig
+from asr.training.network.acoustic import ModelConfig
 from features.augment import AugmentConfig
 from features.errors import EarshotError
 

@@ -9,8 +9,8 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
-from asr.decode.fusion import LanguageModel, sentence_scores
-from asr.decode.ngram import END, LN_10, SPACES, START, UNKNOWN, Table
+from asr.decode.lm.fusion import LanguageModel, sentence_scores
+from asr.decode.lm.arpa import END, LN_10, SPACES, START, UNKNOWN, Table
 from asr.files import whole_file
 from features.errors import EarshotError
 
@@ -55,7 +55,7 @@ def _texts(path: Path) -> Iterable[str]:
 
 def _recipe_texts(recipe: Path) -> list[str]:
     from asr.training.config import read_config
-    from asr.training.data import read_source
+    from asr.training.data.corpus import read_source
 
     sources = enumerate(read_config(recipe, []).data.sources)
     spoken = (source for source in sources if source[1].kind != "noise")

@@ -33,7 +33,7 @@ from asr.training.checkpoint import (
     save_checkpoint,
 )
 from asr.training.config import Config, OptimisationConfig, expand, parse_config, read_config
-from asr.training.data import (
+from asr.training.data.corpus import (
     Batch,
     Batches,
     Corpus,
@@ -44,9 +44,9 @@ from asr.training.data import (
     plan_epoch,
     plan_validation,
 )
-from asr.training.encoders import EncoderConfig, Latency
-from asr.training.language_model import LanguageModel
-from asr.training.model import AcousticModel
+from asr.training.network.encoders import EncoderConfig, Latency
+from asr.training.network.language import LanguageModel
+from asr.training.network.acoustic import AcousticModel
 from asr.training.plots import plot_curves
 from features.augment import AugmentConfig, Augmenter
 from features.errors import EarshotError

@@ -1,0 +1,1 @@
+"""Many files: which there are, and processes that share them."""

@@ -1,0 +1,52 @@
+"""What the commands do with files: find them, and hear each in the format that is wanted."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from asr.decode.options import DecodeOptions
+from asr.decode.keywords.typed import SpotOptions
+from asr.transcripts.formats import EventFormat, Format, detection_line, document
+from asr.batch.workers import Hear
+from features.audio import AudioError, find_audio
+
+
+@dataclass(frozen=True)
+class Source:
+    """A file to hear, and its place below the folder that was asked for."""
+
+    path: Path
+    place: Path
+
+
+def find_sources(paths: Iterable[Path]) -> list[Source | AudioError]:
+    """Return the audio files that `paths` stand for, or in place of them what is wrong."""
+    sources: list[Source | AudioError] = []
+    for path in paths:
+        folder = path if path.is_dir() else path.parent
+        try:
+            sources += (Source(file, file.relative_to(folder)) for file in find_audio(path))
+        except AudioError as error:
+            sources.append(error)
+    return sources
+
+
+def transcriber(model: str, options: DecodeOptions, format: Format) -> Hear:
+    """Return a function that writes a file down in `format`. Raises ModelError, CardError."""
+    from asr.model import load
+    from asr.recognise import transcribe
+
+    recogniser = load(model)
+    return lambda file: document(transcribe(recogniser, file, options=options), str(file), format)
+
+
+def spotter(model: str, options: SpotOptions | None, format: EventFormat) -> Hear:
+    """Return a function that finds a file's keywords. Raises ModelError, CardError, DecodeError."""
+    from asr.model import load
+    from asr.recognise import spot, spotting_stream
+
+    spots = load(model)
+    spotting_stream(spots, options)  # so that keywords are refused once, not for every file
+    return lambda file: "".join(
+        detection_line(event, str(file), format) for event in spot(spots, file, options=options)
+    )

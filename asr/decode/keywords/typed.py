@@ -1,0 +1,333 @@
+"""Typed keywords: what a CTC model can spell is spotted, without training a model for it.
+
+A keyword scores by how much worse its best path is than the best path of any labels over the same
+frames, as hidden Markov models are set against a filler (Rose & Paul, "A Hidden Markov Model Based
+Keyword Recognition System", ICASSP 1990). The paths are those of CTC (Graves et al., ICML 2006).
+"""
+
+import itertools
+import math
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+
+from asr.card import ModelCard
+from asr.events import Detection, NearMiss
+from asr.decode.base import DecodeError
+from asr.decode.alphabet import Alphabet
+
+THRESHOLD = 0.7
+REFRACTORY_SECONDS = 0.5
+# A score is a peak if it is the best for so long before and after; it waits for as long again, so
+# that a keyword that fits the same sound better can come forward. A detection is as late as both.
+CONFIRM_SECONDS = 0.12
+LINGER = 1.5  # what a second between two labels costs, lest letters far apart make a word
+LEAST_SCORE = 0.01  # no peak is lower
+NEAR = 0.5  # a near miss has at least this share of its threshold
+SHORT_LETTERS = 4
+ALIKE = 0.34  # edits per letter
+
+
+class Keyword(NamedTuple):
+    """A word or phrase, and the score in (0, 1] from which it is reported, if it has its own."""
+
+    text: str
+    threshold: float | None = None
+
+    @property
+    def spelt_threshold(self) -> float:
+        """The threshold where the keyword is found by its letters."""
+        return THRESHOLD if self.threshold is None else self.threshold
+
+
+@dataclass(frozen=True, kw_only=True)
+class SpotOptions:
+    """Which keywords to spot: any, for a model that transcribes; some of its own, for another.
+
+    After a detection there is none for `refractory` seconds, and near_misses tells those as well:
+    both are for a model that transcribes.
+    Raises DecodeError if a number makes no sense, or if a keyword is missing or there twice.
+    """
+
+    keywords: tuple[Keyword, ...]
+    refractory: float = REFRACTORY_SECONDS
+    near_misses: bool = False
+
+    def __post_init__(self) -> None:
+        if not self.keywords or not all(sounds_of(keyword.text) for keyword in self.keywords):
+            raise DecodeError("a keyword is missing; give them as in 'operator, wild fire=0.8'")
+        sounds = [sounds_of(keyword.text) for keyword in self.keywords]
+        for place, (text, threshold) in enumerate(self.keywords):
+            if sounds[place] in sounds[:place]:
+                raise DecodeError(f"keyword '{text}' is there twice; leave one out")
+            if threshold is not None and not 0.0 < threshold <= 1.0:
+                raise DecodeError(
+                    f"keyword '{text}': threshold {threshold:g} is not in (0, 1]; give '{text}=0.6'"
+                )
+        if self.refractory < 0.0:
+            raise DecodeError(f"refractory time {self.refractory} is negative; give seconds")
+
+
+def parse_keywords(text: str) -> tuple[Keyword, ...]:
+    """Read "operator, wild fire=0.7": keywords, lower-cased, some with a threshold of their own.
+
+    Raises DecodeError.
+    """
+    return tuple(_parse_keyword(part) for part in text.split(",") if part.strip())
+
+
+def _parse_keyword(part: str) -> Keyword:
+    name, sign, number = part.replace(":", "=").partition("=")
+    text = " ".join(name.lower().split())
+    try:
+        return Keyword(text, float(number)) if sign else Keyword(text)
+    except ValueError:
+        raise DecodeError(
+            f"keyword '{text}': threshold '{number.strip()}' is no number; give '{text}=0.6'"
+        ) from None
+
+
+def doubts(keywords: Sequence[Keyword]) -> list[str]:
+    """Say which keywords will be mistaken: too short, part of another, or spelled like another."""
+    texts = [keyword.text for keyword in keywords]
+    found = [
+        f"keyword '{text}' has fewer than {SHORT_LETTERS} letters and will be heard in other "
+        f"words; take a longer one, or a higher threshold: '{text}=0.9'"
+        for text in texts
+        if len(sounds_of(text)) < SHORT_LETTERS
+    ]
+    for first, second in itertools.combinations(sorted(texts, key=len), 2):
+        if sounds_of(first) in sounds_of(second):
+            found.append(f"keyword '{first}' is part of '{second}' and may be heard in its place")
+        elif _edits(sounds_of(first), sounds_of(second)) <= ALIKE * len(sounds_of(second)):
+            found.append(
+                f"keywords '{first}' and '{second}' sound alike; take words that differ more"
+            )
+    return found
+
+
+def sounds_of(text: str) -> str:
+    """A text without what makes no sound: the same for keywords that cannot be told apart."""
+    return "".join(text.split())
+
+
+def _edits(first: str, second: str) -> int:
+    """Levenshtein distance."""
+    row = list(range(len(second) + 1))
+    for i, a in enumerate(first, start=1):
+        corner, row[0] = row[0], i
+        for j, b in enumerate(second, start=1):
+            corner, row[j] = row[j], min(row[j] + 1, row[j - 1] + 1, corner + (a != b))
+    return row[-1]
+
+
+class Peak(NamedTuple):
+    """Where a keyword fits best: its number, score, and frames `start` to `end` (exclusive)."""
+
+    keyword: int
+    score: float
+    start: int
+    end: int
+
+
+class PeakFinder:
+    """Follows the best path through each keyword that ends now, and finds where it fits best.
+
+    `confirm`: for how many frames before and after it a peak stands.
+
+    The score in frame t is exp(S / L) for a keyword of L labels. S is the largest sum, over the
+    frames of a path that reads the keyword, starts anywhere and ends with its last label in t, of
+    log p(label of the path) - max log p; time between two labels costs LINGER besides. A separator
+    makes no sound: it is as good as a blank, and "wild fire" the same as "wildfire".
+    """
+
+    def __init__(self, alphabet: Alphabet, spellings: Sequence[Sequence[int]]) -> None:
+        self._alphabet = alphabet
+        self._lengths = np.array([len(spelling) for spelling in spellings])
+        # Labels with a blank between any two; what follows a shorter keyword's last is not used.
+        self._states = np.full((len(spellings), 2 * self._lengths.max() - 1), alphabet.blank)
+        for row, spelling in zip(self._states, spellings, strict=True):
+            row[: 2 * len(spelling) : 2] = spelling
+        self._forbidden = np.full(self._states.shape, -np.inf)
+        skips = self._states[:, 2::2] != self._states[:, :-2:2]
+        self._forbidden[:, 2::2][skips] = 0.0
+        self._last = 2 * self._lengths[:, None]  # columns of the last labels in _best and _starts
+        self.confirm = max(1, round(CONFIRM_SECONDS / alphabet.frame_seconds))
+        self.reset()
+
+    def reset(self) -> None:
+        """Forget everything heard; the next frame is frame 0."""
+        keywords, states = self._states.shape
+        # Two columns before the states: what is never reached, and a path that starts now.
+        self._best = np.full((keywords, states + 2), -np.inf)
+        self._best[:, 1] = 0.0
+        self._starts = np.zeros((keywords, states + 2), int)
+        self._frame = 0
+        recent = 2 * self.confirm + 1
+        self._scores = np.zeros((keywords, recent))
+        self._begun = np.zeros((keywords, recent), int)
+
+    def push(self, log_probs: np.ndarray) -> list[Peak]:
+        """Take (frames, labels) and return the peaks, `confirm` frames after each."""
+        costs = (log_probs - log_probs.max(axis=1, keepdims=True)).astype(float)
+        blank, separator = self._alphabet.blank, self._alphabet.separator
+        if separator is not None:
+            costs[:, blank] = np.maximum(costs[:, blank], costs[:, separator])
+        costs[:, blank] -= LINGER * self._alphabet.frame_seconds
+        return [peak for row in costs for peak in self._advance(row)]
+
+    def finish(self) -> list[Peak]:
+        """Return the peaks that only the end of the audio confirms."""
+        nothing = np.zeros(len(self._states))
+        return [p for _ in range(self.confirm) for p in self._peaks(nothing, nothing.astype(int))]
+
+    def _advance(self, costs: np.ndarray) -> list[Peak]:
+        best, starts = self._best, self._starts
+        starts[:, 1] = self._frame
+        # Stay, come from the state before, or skip the blank between; the earliest start wins.
+        came = np.stack([best[:, 2:], best[:, 1:-1], best[:, :-2] + self._forbidden])
+        chosen = came.argmax(axis=0)[None]
+        from_where = np.stack([starts[:, 2:], starts[:, 1:-1], starts[:, :-2]])
+        best[:, 2:] = np.take_along_axis(came, chosen, 0)[0] + costs[self._states]
+        starts[:, 2:] = np.take_along_axis(from_where, chosen, 0)[0]
+        ends = np.take_along_axis(best, self._last, 1)[:, 0]
+        return self._peaks(
+            np.exp(ends / self._lengths), np.take_along_axis(starts, self._last, 1)[:, 0]
+        )
+
+    def _peaks(self, scores: np.ndarray, starts: np.ndarray) -> list[Peak]:
+        """Take the scores of the next frame; return the peaks that it confirms."""
+        self._frame += 1
+        for recent, new in ((self._scores, scores), (self._begun, starts)):
+            recent[:, :-1] = recent[:, 1:]
+            recent[:, -1] = new
+        middle = self._scores[:, self.confirm]
+        before, after = self._scores[:, : self.confirm], self._scores[:, self.confirm + 1 :]
+        tops = (middle > before.max(axis=1)) & (middle >= after.max(axis=1))
+        end = self._frame - self.confirm
+        return [
+            Peak(keyword, float(middle[keyword]), int(self._begun[keyword, self.confirm]), end)
+            for keyword in np.flatnonzero(tops & (middle >= LEAST_SCORE)).tolist()
+        ]
+
+
+class Verdict(NamedTuple):
+    """A peak, and why it is no detection; "" if it is one."""
+
+    peak: Peak
+    reason: str
+
+
+class Arbiter:
+    """Makes at most one detection of peaks that overlap in time, and none soon after another.
+
+    A peak is judged 2 * `confirm` frames after it, by what is known then, however the frames came
+    in. Of those that reach their thresholds the one with most evidence wins, unless another was
+    reported already.
+    """
+
+    def __init__(self, keywords: Sequence[Keyword], refractory: int, confirm: int) -> None:
+        self._keywords = keywords
+        self._refractory = refractory
+        self._confirm = confirm
+        self.reset()
+
+    def reset(self) -> None:
+        """Forget everything heard."""
+        self._waiting: deque[Peak] = deque()
+        self._fired: Peak | None = None
+
+    def push(self, peaks: Sequence[Peak], frames: float) -> list[Verdict]:
+        """Take new peaks, in order of their ends; judge those that `frames` suffice for.
+
+        A keyword that fits the same sound at two places gets one verdict, on the better.
+        """
+        self._waiting += peaks
+        verdicts: list[Verdict] = []
+        while self._waiting and self._waiting[0].end + 2 * self._confirm <= frames:
+            peak = self._waiting.popleft()
+            rival = self._rival(peak)
+            if rival is None or rival.keyword != peak.keyword:
+                verdicts.append(Verdict(peak, self._objection(peak, rival)))
+                self._fired = self._fired if verdicts[-1].reason else peak
+        return verdicts
+
+    def _rival(self, peak: Peak) -> Peak | None:
+        """What the sound of a peak was reported as, or will be with better reason."""
+        if self._fired and self._fired.end > peak.start:
+            return self._fired
+        latest, least = peak.end + self._confirm, max(0.0, self._evidence(peak))
+        for other in itertools.takewhile(lambda waiting: waiting.end <= latest, self._waiting):
+            if other.start < peak.end and self._evidence(other) > least:
+                return other
+        return None
+
+    def _objection(self, peak: Peak, rival: Peak | None) -> str:
+        if self._evidence(peak) < 0.0:
+            return f"below the threshold of {self._keywords[peak.keyword].spelt_threshold:.0%}"
+        if rival:
+            return f"lost against '{self._keywords[rival.keyword].text}'"
+        if self._fired and peak.end - self._fired.end < self._refractory:
+            return f"in the refractory period of '{self._keywords[self._fired.keyword].text}'"
+        return ""
+
+    def _evidence(self, peak: Peak) -> float:
+        """How far a peak is above its threshold, weighted by how much sound it explains: of "fire"
+        and "wild fire" the longer wins if both are there."""
+        excess = math.log(peak.score / self._keywords[peak.keyword].spelt_threshold)
+        return excess * (peak.end - peak.start)
+
+
+class KeywordSpotter:
+    """Says when a keyword was said, 2 * CONFIRM_SECONDS after its last label; see PeakFinder.
+
+    Raises DecodeError if the model cannot say a keyword.
+    """
+
+    def __init__(self, card: ModelCard, options: SpotOptions) -> None:
+        alphabet = Alphabet.of(card)
+        self._sample_rate = card.sample_rate
+        self._frame_seconds = alphabet.frame_seconds
+        self._options = options
+        self._finder = PeakFinder(alphabet, spellings(alphabet, options.keywords))
+        refractory = round(options.refractory / alphabet.frame_seconds)
+        self._arbiter = Arbiter(options.keywords, refractory, self._finder.confirm)
+        self.reset()
+
+    def reset(self) -> None:
+        """Forget everything heard."""
+        self._finder.reset()
+        self._arbiter.reset()
+        self._end = 0
+        self._frames = 0
+
+    def push(self, end: int, log_probs: np.ndarray) -> list[Detection | NearMiss]:
+        """Take the (frames, labels) that are known once the audio is heard up to sample `end`."""
+        self._end = end
+        self._frames += len(log_probs)
+        return self._events(self._arbiter.push(self._finder.push(log_probs), self._frames))
+
+    def finish(self) -> list[Detection | NearMiss]:
+        """Judge what still waits when the audio ends."""
+        return self._events(self._arbiter.push(self._finder.finish(), math.inf))
+
+    def _events(self, verdicts: Sequence[Verdict]) -> list[Detection | NearMiss]:
+        events: list[Detection | NearMiss] = []
+        for (number, score, first, last), reason in verdicts:
+            keyword = self._options.keywords[number]
+            start, end = first * self._frame_seconds, last * self._frame_seconds
+            time = self._end / self._sample_rate
+            if not reason:
+                events.append(Detection(time, keyword.text, score, start, end))
+            elif self._options.near_misses and score >= NEAR * keyword.spelt_threshold:
+                events.append(NearMiss(time, keyword.text, score, start, end, reason))
+        return events
+
+
+def spellings(alphabet: Alphabet, keywords: Sequence[Keyword]) -> list[list[int]]:
+    """Return the labels of keywords, without separators. Raises DecodeError if there are none."""
+    spelt = (alphabet.must_spell(keyword.text, "keyword") for keyword in keywords)
+    return [[label for label in labels if label != alphabet.separator] for labels in spelt]

@@ -1,0 +1,1 @@
+"""Language models: read from a file, and fused into the beam search."""

@@ -1,0 +1,1 @@
+"""How good a model is: errors on held-out recordings, with intervals."""

@@ -1,0 +1,161 @@
+"""Files and arrays to transcripts and keywords, through the same stream as the microphone."""
+
+import contextlib
+import os
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+
+import numpy as np
+
+from asr.events import Detection, Event, NearMiss, Utterance, Word
+from asr.decode.options import DecodeOptions
+from asr.decode.keywords.typed import SpotOptions
+from asr.model import Model, ModelError
+from asr.stream import NOTHING, Stream, StreamError
+from features.audio import AudioError, read_audio, stream_audio
+
+Source = str | os.PathLike[str] | np.ndarray
+
+
+@dataclass(frozen=True)
+class Transcript:
+    """What was said: all of it, utterance by utterance, and how long the audio is in seconds."""
+
+    text: str
+    segments: tuple[Utterance, ...]
+    duration: float
+
+    @property
+    def words(self) -> tuple[Word, ...]:
+        """The words of all utterances."""
+        return tuple(word for segment in self.segments for word in segment.words)
+
+
+def transcribe(
+    model: Model,
+    source: Source,
+    sample_rate: int | None = None,
+    options: DecodeOptions | None = None,
+) -> Transcript:
+    """Write down a file, or an array at `sample_rate` (the model's own if not given).
+
+    A file of any length takes the same memory. `options` say how the scores are decoded. Raises
+    ModelError if the model spots keywords, AudioError if the audio cannot be used.
+    """
+    samples = 0
+
+    def counted() -> Iterator[np.ndarray]:
+        nonlocal samples
+        for block in _blocks(source, sample_rate, model.card.sample_rate):
+            samples += len(block)
+            yield block
+
+    events = _hear_file(_transcribing_stream(model, options), counted(), _name(source))
+    segments = tuple(event for event in events if isinstance(event, Utterance))
+    text = " ".join(segment.text for segment in segments)
+    return Transcript(text, segments, samples / model.card.sample_rate)
+
+
+def spot(
+    model: Model,
+    source: Source,
+    sample_rate: int | None = None,
+    options: SpotOptions | None = None,
+) -> list[Detection | NearMiss]:
+    """Find the keywords in a file, or in an array at `sample_rate` (the model's by default).
+
+    options: which, for a model that transcribes. Raises ModelError if there are none for such a
+    model or some for another, DecodeError if it cannot say them, AudioError if the audio cannot be
+    used.
+    """
+    blocks = _blocks(source, sample_rate, model.card.sample_rate)
+    events = _hear_file(spotting_stream(model, options), blocks, _name(source))
+    return [event for event in events if isinstance(event, Detection | NearMiss)]
+
+
+def transcribe_blocks(
+    model: Model,
+    blocks: Iterable[np.ndarray],
+    options: DecodeOptions | None = None,
+    name: str = "audio",
+) -> Iterator[Utterance]:
+    """Write down blocks of float32 (n,) at the model's rate; yield utterances as they end.
+
+    Raises as `transcribe` does; `name` is what the blocks are called in errors.
+    """
+    for event in _hear_live(_transcribing_stream(model, options), blocks, name):
+        if isinstance(event, Utterance):
+            yield event
+
+
+def spot_blocks(
+    model: Model,
+    blocks: Iterable[np.ndarray],
+    options: SpotOptions | None = None,
+    name: str = "audio",
+) -> Iterator[Detection | NearMiss]:
+    """Find keywords in blocks of float32 (n,) at the model's rate; yield them as they are heard.
+
+    Raises as `spot` does; `name` is what the blocks are called in errors.
+    """
+    for event in _hear_live(spotting_stream(model, options), blocks, name):
+        if isinstance(event, Detection | NearMiss):
+            yield event
+
+
+def spotting_stream(model: Model, options: SpotOptions | None) -> Stream:
+    """Return a stream that spots keywords. Raises ModelError, DecodeError."""
+    if model.card.task != "classify" and options is None:
+        raise ModelError(
+            f"{model.path}: this model transcribes and knows no keywords of its own; "
+            "type some with --keywords, or use 'asr transcribe', or another model"
+        )
+    return model.stream(options)
+
+
+def _transcribing_stream(model: Model, options: DecodeOptions | None) -> Stream:
+    if model.card.task != "ctc":
+        raise ModelError(
+            f"{model.path}: this model spots keywords and does not transcribe; "
+            "use 'asr spot', or another model"
+        )
+    return model.stream(options)
+
+
+def _hear_live(stream: Stream, blocks: Iterable[np.ndarray], name: str) -> Iterator[Event]:
+    with _named(name):
+        for block in blocks:
+            yield from stream.push(block)
+        yield from stream.finish()
+
+
+def _hear_file(stream: Stream, blocks: Iterable[np.ndarray], name: str) -> Iterator[Event]:
+    """Hear blocks when the next one is there: the last one goes in together with the end."""
+    with _named(name):
+        last = NOTHING
+        for block in blocks:
+            yield from stream.push(last)
+            last = block
+        yield from stream.finish(last)
+
+
+@contextlib.contextmanager
+def _named(audio: str) -> Iterator[None]:
+    """Say which audio it is that a stream refuses."""
+    try:
+        yield
+    except StreamError as error:
+        raise AudioError(f"{audio}: {error}") from None
+
+
+def _name(source: Source) -> str:
+    return "audio array" if isinstance(source, np.ndarray) else str(source)
+
+
+def _blocks(source: Source, source_rate: int | None, sample_rate: int) -> Iterator[np.ndarray]:
+    if isinstance(source, np.ndarray):
+        yield read_audio(source, sample_rate, source_rate=source_rate)
+    elif source_rate is not None:
+        raise AudioError(f"{source}: a file states its own rate; leave sample_rate out")
+    else:
+        yield from stream_audio(source, sample_rate)

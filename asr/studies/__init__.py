@@ -1,0 +1,1 @@
+"""Studies of trained models: search, calibrate, compare, explain, measure."""

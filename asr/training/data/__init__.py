@@ -1,0 +1,1 @@
+"""Recordings and texts to batches."""

@@ -1,0 +1,1 @@
+"""The networks: stem, encoders and their cells, heads."""

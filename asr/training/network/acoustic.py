@@ -1,0 +1,231 @@
+"""The acoustic model: waveform in, log-probabilities out, the same code for training and export."""
+
+import math
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from asr.training.network.cells.cell import State
+from asr.training.network.encoders import Encoder, EncoderConfig, EncoderConfigError
+from asr.training.network.heads import ClassifyHead, CtcHead, HeadConfig, HeadConfigError
+from features.augment import AugmentConfig, spec_augment
+from features.mfcc import Mfcc, MfccConfig
+
+CACHED_ROWS = 4  # whose spectra stay in the processor's cache on their way from samples to features
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelConfig:
+    """All settings that shape the network; the labels are known once the data is read."""
+
+    head: HeadConfig
+    mfcc: MfccConfig = field(default_factory=MfccConfig)
+    encoder: EncoderConfig = field(default_factory=EncoderConfig)
+
+    def __post_init__(self) -> None:
+        bands = self.encoder.parts.bands
+        if self.mfcc.n_mfcc < bands:
+            raise EncoderConfigError(
+                f"mfcc.n_mfcc {self.mfcc.n_mfcc} must be at least {bands}, the frequency bands of "
+                f"encoder.kind = '{self.encoder.kind}'"
+            )
+        block = self.encoder.block * self.encoder.subsample * self.mfcc.hop_length
+        seconds = block / self.mfcc.sample_rate
+        if self.head.kind == "lm" and (self.encoder.parts.bidirectional or bands > 1):
+            raise EncoderConfigError(
+                f"encoder.kind = '{self.encoder.kind}' cannot be a language model, which reads "
+                "label by label in one direction; take 'lstm', for example"
+            )
+        if self.head.kind == "classify" and self.head.window < seconds:
+            raise HeadConfigError(
+                f"head.window {self.head.window:g} s must not be shorter than a block of "
+                f"{seconds:g} s (encoder.block)"
+            )
+
+
+class AcousticModel(nn.Module):
+    """Mfcc -> normalisation -> stem -> encoder -> head.
+
+    A stream starts in silence: the model pads zeros before the first sample so that encoder frame
+    t ends exactly with sample (t + 1) * hop_length, and it hears zeros after the last.
+    All lengths below are in samples unless they say frames.
+    """
+
+    foundation = ("stem.first.weight", "mean")
+    mean: Tensor
+    scale: Tensor
+
+    def __init__(self, config: ModelConfig, labels: int) -> None:
+        super().__init__()
+        self.config = config
+        self.mfcc = Mfcc(config.mfcc)
+        self.register_buffer("mean", torch.zeros(config.mfcc.coefficients))
+        self.register_buffer("scale", torch.ones(config.mfcc.coefficients))
+        stem_width = config.encoder.stem_channels
+        self.stem = config.encoder.parts.stem(config.mfcc, stem_width, config.encoder.subsample)
+        self.encoder = Encoder(stem_width, config.encoder)
+        width = config.encoder.width
+        if config.head.kind == "ctc":
+            self.head = CtcHead(width, labels, config.head)
+        else:
+            self.head = ClassifyHead(width, labels, config.head, config.encoder.pooling_heads)
+
+    @property
+    def streaming(self) -> bool:
+        """True if the encoder runs block by block."""
+        return self.encoder.latency.block > 0
+
+    @property
+    def hop_length(self) -> int:
+        """Distance between two encoder frames."""
+        return self.config.mfcc.hop_length * self.config.encoder.subsample
+
+    @property
+    def block_length(self) -> int:
+        """Samples per step of a stream."""
+        return self.encoder.latency.block * self.hop_length
+
+    @property
+    def look_ahead(self) -> int:
+        """Delay of a stream's output behind its input."""
+        return self.encoder.look_ahead * self.hop_length
+
+    @property
+    def context(self) -> int:
+        """Past samples that an encoder frame sees beyond its own hop."""
+        frames = self.stem.context - self.config.encoder.subsample
+        return (frames - 1) * self.config.mfcc.hop_length + self.config.mfcc.context_length
+
+    @property
+    def window_frames(self) -> int:
+        """Encoder frames that a streaming classifier pools over."""
+        seconds = self.config.head.window
+        return math.ceil(seconds * self.config.mfcc.sample_rate / self.hop_length)
+
+    @property
+    def history_frames(self) -> int:
+        """Encoder frames that a streaming classifier keeps from block to block."""
+        return self.window_frames - self.encoder.latency.block
+
+    def features(self, waveforms: Tensor) -> Tensor:
+        """[batch, samples] -> normalised features [batch, frames, coefficients]."""
+        with torch.autocast(waveforms.device.type, enabled=False):
+            return (self.mfcc(waveforms) - self.mean) * self.scale
+
+    def forward(
+        self,
+        waveforms: Tensor,
+        lengths: Tensor | None,
+        augment: AugmentConfig | None = None,
+        sought: Tensor | None = None,
+    ) -> tuple[Tensor, Tensor | None]:
+        """Score a padded batch.
+
+        waveforms: [batch, samples] float32, zeros from `lengths` on; lengths: [batch] samples, or
+        None if nothing is padded. Returns log-probabilities [batch, frames, labels] (ctc) or
+        [batch, 1, labels] (classify) and the number of valid frames.
+        `augment` masks features for training.
+        sought: [batch] the label that a classifier should give to every window of a stream, or -1:
+        it answers for the window that has this label least, or for the last one.
+        """
+        frame_lengths = None if lengths is None else -(-lengths // self.hop_length)
+        if self.streaming:
+            return self._forward_blocks(waveforms, frame_lengths, augment, sought)
+        padded = functional.pad(waveforms, (self.context, self.hop_length - 1))
+        frames = self.stem(self._features(padded, frame_lengths, augment))
+        hidden = self.encoder.whole(frames, frame_lengths)
+        if isinstance(self.head, CtcHead):
+            return self.head(hidden), frame_lengths
+        return self.head(self.head.weigh(hidden), frame_lengths), frame_lengths
+
+    def _forward_blocks(
+        self,
+        waveforms: Tensor,
+        frame_lengths: Tensor | None,
+        augment: AugmentConfig | None,
+        sought: Tensor | None,
+    ) -> tuple[Tensor, Tensor | None]:
+        """The whole stream in one call: exactly the blocks that `step` would be given."""
+        batch, samples = waveforms.shape
+        count = -(-(samples + self.look_ahead) // self.block_length)
+        padded = functional.pad(waveforms, (self.context, count * self.block_length - samples))
+        frames = self.stem(self._features(padded, frame_lengths, augment))
+        hidden, _ = self.encoder.blocks(frames, self.encoder.initial_state(batch, frames))
+        if isinstance(self.head, CtcHead):
+            first = self.encoder.look_ahead
+            frame_count = -(-samples // self.hop_length)
+            return self.head(hidden)[:, first : first + frame_count], frame_lengths
+        weighed = self.head.weigh(hidden)
+        if sought is not None and frame_lengths is not None:
+            padded = functional.pad(weighed, (0, 0, self.history_frames, 0))
+            answers = self.head.slide(padded, self.window_frames, self.encoder.latency.block)
+            return self._worst_window(answers, frame_lengths, sought), frame_lengths
+        return self.head(self._last_window(weighed, frame_lengths), None), frame_lengths
+
+    def _last_window(self, weighed: Tensor, frame_lengths: Tensor | None) -> Tensor:
+        """The frames that a streaming classifier pools over in the block that ends an utterance."""
+        padded = functional.pad(weighed, (0, 0, self.window_frames, 0))
+        if frame_lengths is None:
+            return padded[:, -self.window_frames :]
+        ends = self._blocks(frame_lengths) * self.encoder.latency.block
+        index = ends[:, None] + torch.arange(self.window_frames, device=weighed.device)
+        return padded.gather(1, index.unsqueeze(-1).expand(-1, -1, weighed.shape[-1]))
+
+    def _blocks(self, frame_lengths: Tensor) -> Tensor:
+        """Up to which block each utterance is heard."""
+        return -(-(frame_lengths + self.encoder.look_ahead) // self.encoder.latency.block)
+
+    def _worst_window(self, answers: Tensor, frame_lengths: Tensor, sought: Tensor) -> Tensor:
+        """Of the answers [batch, blocks, labels], for each row the one that is least what is
+        sought, or where nothing is the last [batch, 1, labels].
+
+        Training by the worst is hard negative mining inside a recording; Sun et al. (2016) choose
+        the best frame of a keyword the same way.
+        """
+        last = self._blocks(frame_lengths) - 1
+        label = sought.clamp(min=0)[:, None, None].expand(-1, answers.shape[1], 1)
+        score = answers.detach().gather(2, label).squeeze(2)
+        unheard = torch.arange(answers.shape[1], device=answers.device) > last[:, None]
+        worst = score.masked_fill(unheard, torch.inf).argmin(dim=1)
+        chosen = torch.where(sought < 0, last, worst)
+        return answers.gather(1, chosen[:, None, None].expand(-1, 1, answers.shape[2]))
+
+    def _features(
+        self, padded: Tensor, frame_lengths: Tensor | None, augment: AugmentConfig | None
+    ) -> Tensor:
+        if augment is None or frame_lengths is None:
+            return self.features(padded)
+        features = torch.cat([self.features(rows) for rows in padded.split(CACHED_ROWS)])
+        return spec_augment(features, frame_lengths * self.config.encoder.subsample, augment)
+
+    def initial_state(self, batch: int, like: Tensor) -> State:
+        """The zeros that a stream starts from, by the names they have in an exported model.
+
+        tail: [batch, context] samples before the next; then the state of the encoder; history:
+        [batch, history_frames, ...] weighed frames, classifiers only.
+        """
+        state = {"tail": like.new_zeros(batch, self.context)}
+        state |= self.encoder.initial_state(batch, like)
+        if isinstance(self.head, ClassifyHead):
+            silence = like.new_zeros(batch, self.history_frames, self.config.encoder.width)
+            state["history"] = torch.zeros_like(self.head.weigh(silence))
+        return state
+
+    def step(self, pcm: Tensor, state: State) -> tuple[Tensor, State]:
+        """The next blocks of a stream, the function that export writes out.
+
+        pcm: [batch, count * block_length]; state: that of `initial_state` at first. Returns
+        log-probabilities [batch, count * block, labels] (ctc) or, for the window that ends with
+        each block, [batch, count, labels] (classify), and the next state.
+        """
+        heard = torch.cat([state["tail"], pcm], dim=1)
+        frames = self.stem(self.features(heard))
+        hidden, following = self.encoder.blocks(frames, state)
+        following["tail"] = heard[:, heard.shape[1] - self.context :]
+        if isinstance(self.head, CtcHead):
+            return self.head(hidden), following
+        weighed = torch.cat([state["history"], self.head.weigh(hidden)], dim=1)
+        following["history"] = weighed[:, weighed.shape[1] - self.history_frames :]
+        return self.head.slide(weighed, self.window_frames, self.encoder.latency.block), following

@@ -1,0 +1,47 @@
+"""Gated recurrent unit: two gates and no cell state."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from asr.training.network.cells.cell import State, TorchCell
+
+
+class Gru(TorchCell, nn.GRU):
+    """GRU (Cho et al., 2014) as cuDNN, torch and ONNX with linear_before_reset define it:
+
+        r_t = sigmoid(W_r x_t + R_r h_{t-1} + b_r)                reset gate
+        z_t = sigmoid(W_z x_t + R_z h_{t-1} + b_z)                update gate
+        n_t = tanh(W_n x_t + b_n + r_t * (R_n h_{t-1} + d_n))     candidate
+        h_t = (1 - z_t) * n_t + z_t * h_{t-1}                     the output
+
+    The reset gate acts after the recurrent product, not before as in the paper, so that one product
+    a step serves all gates.
+    """
+
+    def step(self, frame: Tensor, state: State) -> State:
+        w, r, b, d = self.parameters()
+        heard, remembered = functional.linear(frame, w, b), functional.linear(state["hidden"], r, d)
+        (r_x, z_x, n_x), (r_h, z_h, n_h) = heard.chunk(3, dim=1), remembered.chunk(3, dim=1)
+        reset, update = (r_x + r_h).sigmoid(), (z_x + z_h).sigmoid()
+        candidate = (n_x + reset * n_h).tanh()
+        hidden = (1.0 - update) * candidate + update * state["hidden"]
+        return {"reset gate": reset, "update gate": update, "hidden": hidden}
+
+    def onnx_weights(self) -> tuple[Tensor, ...]:
+        w, r, *biases = (_onnx_gates(weights) for weights in self.parameters())
+        return tuple(weights.unsqueeze(0) for weights in (w, r, torch.cat(biases)))
+
+    @staticmethod
+    def write(op: Any, frames: Any, states: Sequence[Any], weights: Sequence[Any]) -> Any:
+        size = weights[1].shape[-1]
+        return op.GRU(frames, *weights, None, *states, hidden_size=size, linear_before_reset=1)
+
+
+def _onnx_gates(weights: Tensor) -> Tensor:
+    """Torch orders the gates r, z, n; ONNX z, r, n."""
+    r, z, n = weights.chunk(3)
+    return torch.cat([z, r, n])

@@ -1,0 +1,1 @@
+"""Transcripts as files: formats, subtitles, an output folder."""

@@ -1,0 +1,325 @@
+"""Prefix beam search against the definition: every path of a small utterance, summed by text."""
+
+import itertools
+import math
+from collections import defaultdict
+from collections.abc import Callable, Sequence
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from asr.events import Partial, Utterance
+from asr.decode.base import DecodeError
+from asr.decode.alphabet import PAUSE_SECONDS, Alphabet
+from asr.decode.beam import BeamDecoder
+from asr.decode.greedy import GreedyDecoder
+from asr.decode.lm.fusion import Fusion, Hotwords, Sum, Weights, WordList, language_model
+from asr.decode.lm.arpa import END, NgramModel
+from tests.support.tiny_models import HOP, SAMPLE_RATE, WORDS, card
+
+SPELLING = Alphabet.of(card("ctc", ("<blank>", " ", "a", "b")))
+NAMING = Alphabet.of(card("ctc", WORDS))
+EVERYTHING = 10_000
+PAUSE = round(PAUSE_SECONDS * SAMPLE_RATE / HOP)
+WEIGHTS = Weights(alpha=0.7, beta=0.4, oov=-3.0)
+
+Score = Callable[[str], float]
+
+
+def scores_of(seed: int, frames: int, labels: int = 4, sharpness: float = 2.0) -> np.ndarray:
+    """Random log-probabilities, float32 (frames, labels).
+
+    At the usual sharpness none is below LEAST_LOG_PROB, which the beam leaves out.
+    """
+    noise = np.random.default_rng(seed).normal(size=(frames, labels)).clip(-3.0, 3.0)
+    logits = noise * sharpness
+    return (logits - np.log(np.exp(logits).sum(axis=1, keepdims=True))).astype(np.float32)
+
+
+def texts_by_definition(alphabet: Alphabet, log_probs: np.ndarray) -> dict[str, float]:
+    """Text -> log of the summed probability of all paths that read it."""
+    masses: dict[str, float] = defaultdict(lambda: -math.inf)
+    for path in itertools.product(range(log_probs.shape[1]), repeat=len(log_probs)):
+        read = [label for label, _ in itertools.groupby(path) if label != alphabet.blank]
+        mass = sum(float(row[label]) for row, label in zip(log_probs, path, strict=True))
+        text = alphabet.text(read)
+        masses[text] = float(np.logaddexp(masses[text], mass))
+    return masses
+
+
+def ranked(masses: dict[str, float], score: Score = lambda text: 0.0) -> dict[str, float]:
+    """The texts that a score allows, best first. To say nothing is allowed and adds nothing."""
+    totals = {text: mass + (score(text) if text else 0.0) for text, mass in masses.items()}
+    allowed = {text: total for text, total in totals.items() if total > -math.inf}
+    return dict(sorted(allowed.items(), key=lambda entry: -entry[1]))
+
+
+def decode(
+    alphabet: Alphabet,
+    log_probs: np.ndarray,
+    fusion: Fusion | None = None,
+    beam: int = EVERYTHING,
+    cuts: Sequence[int] = (),
+) -> list[Partial | Utterance]:
+    decoder = BeamDecoder(alphabet, beam, fusion, n_best=EVERYTHING)
+    events: list[Partial | Utterance] = []
+    for part in np.split(log_probs, cuts):
+        events += decoder.push(part)
+    return events + decoder.finish()
+
+
+def utterances(events: Sequence[Partial | Utterance]) -> list[Utterance]:
+    return [event for event in events if isinstance(event, Utterance)]
+
+
+def check_exact(
+    alphabet: Alphabet,
+    log_probs: np.ndarray,
+    fusion: Fusion | None,
+    score: Score,
+    tolerance: float = 1e-6,
+) -> None:
+    expected = ranked(texts_by_definition(alphabet, log_probs), score)
+    events = utterances(decode(alphabet, log_probs, fusion))
+    best = next(iter(expected))
+    assert [event.text for event in events] == ([best] if best else [])
+    for event in events:
+        found = {alternative.text: alternative.score for alternative in event.alternatives}
+        assert found == pytest.approx(expected, abs=tolerance)
+        assert list(found.values()) == sorted(found.values(), reverse=True)
+
+
+seeds = st.integers(0, 2**32 - 1)
+
+
+@given(seeds, st.integers(0, 6))
+def test_texts_and_scores_are_those_of_all_paths(seed: int, frames: int) -> None:
+    check_exact(SPELLING, scores_of(seed, frames), None, lambda text: 0.0)
+
+
+@given(seeds, st.integers(0, 7))
+def test_labels_that_are_words_are_exact_too(seed: int, frames: int) -> None:
+    check_exact(NAMING, scores_of(seed, frames, labels=3), None, lambda text: 0.0)
+
+
+@given(seeds, st.integers(1, 6))
+def test_a_word_list_allows_its_words_only(seed: int, frames: int) -> None:
+    words = {"a", "ab", "bb"}
+    fusion = WordList(SPELLING, words)
+
+    def allow(text: str) -> float:
+        return 0.0 if set(text.split()) <= words else -math.inf
+
+    check_exact(SPELLING, scores_of(seed, frames), fusion, allow)
+
+
+def word_model() -> NgramModel:
+    """A bigram model with a few words; log-probabilities that need not sum to one."""
+    table = {
+        ("<s>",): (-99.0, -0.3),
+        ("</s>",): (-1.1, 0.0),
+        ("<unk>",): (-4.0, -0.2),
+        ("a",): (-1.3, -0.5),
+        ("ab",): (-1.9, -0.7),
+        ("b",): (-2.4, 0.0),
+        ("<s>", "ab"): (-0.4, 0.0),
+        ("ab", "a"): (-0.2, 0.0),
+        ("a", "</s>"): (-0.1, 0.0),
+    }
+    return NgramModel(table, "words.arpa")
+
+
+def sentence_score(model: NgramModel, units: list[str], alpha: float) -> float:
+    """alpha * log p of a sentence, by its definition."""
+    total, context = 0.0, model.start
+    for unit in [*units, END]:
+        score, context = model.score(context, unit if model.knows(unit) else None)
+        total += score
+    return alpha * total
+
+
+@given(seeds, st.integers(1, 6))
+def test_a_model_of_words_counts_for_whole_words(seed: int, frames: int) -> None:
+    model = word_model()
+
+    def score(text: str) -> float:
+        words = text.split()
+        unknown = sum(not model.knows(word) for word in words)
+        total = sentence_score(model, words, WEIGHTS.alpha)
+        return total + WEIGHTS.beta * len(words) + WEIGHTS.oov * unknown
+
+    fusion = language_model(SPELLING, model, WEIGHTS)
+    check_exact(SPELLING, scores_of(seed, frames), fusion, score)
+
+
+@given(seeds, st.integers(1, 6))
+def test_a_model_of_characters_counts_for_each(seed: int, frames: int) -> None:
+    table = {
+        ("<s>",): (-99.0, -0.1),
+        ("</s>",): (-1.5, 0.0),
+        ("a",): (-0.9, -0.4),
+        ("<space>",): (-1.2, -0.6),
+        ("a", "<space>"): (-0.3, 0.0),
+        ("<s>", "a"): (-0.5, 0.0),
+    }
+    model = NgramModel(table, "characters.arpa")
+
+    def score(text: str) -> float:
+        units = ["<space>" if letter == " " else letter for letter in text]
+        unknown = sum(not model.knows(unit) for unit in units)
+        words = WEIGHTS.beta * len(text.split())
+        return sentence_score(model, units, WEIGHTS.alpha) + words + WEIGHTS.oov * unknown
+
+    fusion = language_model(SPELLING, model, WEIGHTS)
+    check_exact(SPELLING, scores_of(seed, frames), fusion, score)
+
+
+def hotword_score(text: str, phrases: Sequence[str], boost: float) -> float:
+    """The boost of the phrases that stand in a text as whole words."""
+    return sum(
+        boost
+        * (len(phrase) + 1)
+        * f" {text} ".replace(" ", "  ").count(f" {phrase.replace(' ', '  ')} ")
+        for phrase in phrases
+    )
+
+
+@given(seeds, st.integers(1, 6))
+def test_hotwords_are_boosted_when_they_are_complete(seed: int, frames: int) -> None:
+    phrases = ("ab", "b a")
+    fusion = Hotwords(SPELLING, phrases, 0.8)
+
+    def score(text: str) -> float:
+        return hotword_score(text, phrases, 0.8)
+
+    check_exact(SPELLING, scores_of(seed, frames), fusion, score)
+
+
+@given(seeds, st.integers(1, 6))
+def test_guides_add_up(seed: int, frames: int) -> None:
+    words = {"a", "ab"}
+    fusion = Sum([WordList(SPELLING, words), Hotwords(SPELLING, ["ab"], 0.8)])
+
+    def score(text: str) -> float:
+        listed = set(text.split()) <= words
+        return hotword_score(text, ["ab"], 0.8) if listed else -math.inf
+
+    check_exact(SPELLING, scores_of(seed, frames), fusion, score)
+
+
+def spoken(seed: int, frames: int, clarity: float = 3.0) -> np.ndarray:
+    """Blurred log-probabilities of random letters, with pauses that end utterances."""
+    rng = np.random.default_rng(seed)
+    labels: list[int] = []
+    while len(labels) < frames:
+        labels += [int(rng.integers(4))] * int(
+            rng.choice([1, 2, 3, PAUSE + 5], p=[0.5, 0.3, 0.17, 0.03])
+        )
+    logits = clarity * np.eye(4)[labels[:frames]] + rng.normal(size=(frames, 4))
+    return (logits - np.log(np.exp(logits).sum(axis=1, keepdims=True))).astype(np.float32)
+
+
+@settings(max_examples=30)
+@given(seeds, st.data())
+def test_utterances_do_not_depend_on_the_cutting(seed: int, data: st.DataObject) -> None:
+    log_probs = spoken(seed, 200)
+    cuts = sorted(data.draw(st.lists(st.integers(0, 200), max_size=6)))
+    fusion = language_model(SPELLING, word_model(), WEIGHTS)
+    whole = utterances(decode(SPELLING, log_probs, fusion, 8))
+    assert utterances(decode(SPELLING, log_probs, fusion, 8, cuts)) == whole
+
+
+@settings(max_examples=40)
+@given(seeds, st.sampled_from([None, "words", "hotwords", "model"]))
+def test_stable_words_never_change(seed: int, guide: str | None) -> None:
+    fusions = {
+        "words": WordList(SPELLING, ["a", "ab", "bab"]),
+        "hotwords": Hotwords(SPELLING, ["ab a"], 2.0),
+        "model": language_model(SPELLING, word_model(), WEIGHTS),
+    }
+    stable: list[str] = []
+    for event in decode(SPELLING, spoken(seed, 200), fusions.get(guide or ""), 6, range(5, 200, 5)):
+        words = (event.stable if isinstance(event, Partial) else event.text).split()
+        assert words[: len(stable)] == stable
+        stable = [] if isinstance(event, Utterance) else words
+        assert isinstance(event, Utterance) or event.text.split()[: len(words)] == words
+
+
+def test_words_become_stable_while_somebody_talks() -> None:
+    log_probs = scores_of(1, 60, sharpness=4.0)
+    told = [
+        e for e in decode(SPELLING, log_probs, beam=4, cuts=range(60)) if isinstance(e, Partial)
+    ]
+    assert len({partial.stable for partial in told}) == 3
+
+
+@settings(max_examples=40)
+@given(seeds)
+def test_clear_speech_reads_as_the_greedy_decoder_reads_it(seed: int) -> None:
+    labels = np.random.default_rng(seed).integers(0, 4, 150)
+    log_probs = np.log(np.eye(4, dtype=np.float32)[labels] * 0.9996 + 1e-4)
+    greedy = GreedyDecoder(SPELLING)
+    told = utterances([*greedy.push(log_probs), *greedy.finish()])
+    found = utterances(decode(SPELLING, log_probs, beam=4))
+    assert [(u.text, u.words) for u in found] == [(u.text, u.words) for u in told]
+
+
+def test_a_pause_ends_an_utterance_and_times_go_on() -> None:
+    labels = [2] + [0] * PAUSE + [3]
+    log_probs = np.log(np.eye(4, dtype=np.float32)[labels] * 0.9996 + 1e-4)
+    first, second = utterances(decode(SPELLING, log_probs, beam=4))
+    assert (first.text, first.start, first.end) == ("a", 0.0, 0.01)
+    assert (second.text, second.start) == ("b", pytest.approx((PAUSE + 1) * 0.01))
+
+
+def test_what_a_word_list_cannot_finish_is_left_out() -> None:
+    labels = [2, 3, 1, 3]
+    log_probs = np.log(np.eye(4, dtype=np.float32)[labels] * 0.9996 + 1e-4)
+    fusion = WordList(SPELLING, ["ab", "bbbb"])
+    (event,) = utterances(decode(SPELLING, log_probs, fusion, beam=1))
+    assert event.text == "ab"
+
+
+def test_a_talked_in_word_has_a_low_confidence() -> None:
+    log_probs = scores_of(0, 6, sharpness=0.5)
+    log_probs[:3] = np.log([0.01, 0.01, 0.97, 0.01])
+    fusion = WordList(SPELLING, ["ab"])
+    (event,) = utterances(decode(SPELLING, log_probs, fusion))
+    (word,) = event.words
+    masses = texts_by_definition(SPELLING, log_probs)
+    assert word.confidence == pytest.approx(math.exp(masses["ab"]))
+    assert word.confidence < math.exp(max(masses.values()))
+
+
+def test_reset_forgets_the_open_utterance_and_the_time() -> None:
+    decoder = BeamDecoder(SPELLING, 8)
+    log_probs = spoken(3, 40)
+    first = [*decoder.push(log_probs), *decoder.finish()]
+    decoder.push(log_probs[:17])
+    decoder.reset()
+    assert [*decoder.push(log_probs), *decoder.finish()] == first
+
+
+@pytest.mark.parametrize(
+    ("make", "complaint"),
+    [
+        (lambda a: WordList(a, []), "the word list is empty; give at least one word"),
+        (lambda a: WordList(a, ["ab", "axb"]), "word list: the model cannot say 'x' in 'axb'"),
+        (lambda a: Hotwords(a, ["ä b"], 1.0), "hotword: the model cannot say 'ä' in 'ä b'"),
+    ],
+)
+def test_what_the_model_cannot_say_is_named(
+    make: Callable[[Alphabet], Fusion], complaint: str
+) -> None:
+    with pytest.raises(DecodeError) as raised:
+        make(SPELLING)
+    assert str(raised.value).startswith(complaint)
+
+
+@pytest.mark.parametrize("words", [["AB", "BA", "a"], ["да", "нет", "a"]])
+def test_a_language_model_of_another_alphabet_is_refused(words: list[str]) -> None:
+    model = NgramModel({(word,): (-1.0, 0.0) for word in words}, "other.arpa")
+    with pytest.raises(DecodeError, match=r"other\.arpa: .* only 1 of its 3 words; give"):
+        language_model(SPELLING, model, WEIGHTS)

@@ -1,0 +1,117 @@
+"""The choices of decoding, from the library and from the command line."""
+
+import json
+from pathlib import Path
+
+import pytest
+import soundfile
+
+from asr.events import Utterance
+from asr.decode.base import DecodeError
+from asr.decode.options import DecodeOptions, read_words
+from asr.model import ModelError, load
+from asr.training.ngram import build, write_arpa
+from tests.support.commands import run_asr
+from tests.training.test_tune import mumble
+from tests.support.tiny_models import SAMPLE_RATE, tones
+
+
+@pytest.fixture(scope="module")
+def recording(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("sound") / "mumble.wav"
+    soundfile.write(path, mumble(), SAMPLE_RATE)
+    return path
+
+
+def test_every_guide_reaches_the_command_line(
+    tmp_path: Path, speech_model: Path, recording: Path
+) -> None:
+    words, grammar, lm = tmp_path / "words.txt", tmp_path / "g.gram", tmp_path / "lm.arpa"
+    words.write_text("B\nbb\n")
+    grammar.write_text("#JSGF V1.0; grammar g; public <g> = b | c;")
+    write_arpa(build([["b"], ["b", "b"]], 2), lm)
+    for flags, text in [
+        ([], "a"),
+        (["--beam", 4], "a"),
+        (["--words", words], "b"),
+        (["--grammar", grammar], "b"),
+        (["--hotword", "c", "--hotword", "B"], "b"),
+        (["--lm", lm, "--lm-weight", 2], "b"),
+        (["--lm", lm, "--lm-weight", 0], "b"),  # "a" is unknown to it
+        (["--lm", lm, "--words", words, "--word-bonus", -1], "b"),
+    ]:
+        result = run_asr("transcribe", recording, "-m", speech_model, *flags)
+        assert (result.stdout, result.returncode) == (f"{text}\n", 0), (flags, result.stderr)
+
+
+def test_alternatives_are_in_the_json(speech_model: Path, recording: Path) -> None:
+    flags = ("--format", "json", "--n-best", 3)
+    result = run_asr("transcribe", recording, "-m", speech_model, *flags)
+    (segment,) = json.loads(result.stdout)["segments"]
+    texts = [alternative["text"] for alternative in segment["n_best"]]
+    scores = [alternative["score"] for alternative in segment["n_best"]]
+    assert texts[:2] == ["a", "b"] and len(texts) == 3
+    assert scores == sorted(scores, reverse=True)
+
+
+def test_what_is_wrong_with_an_option_is_one_line(
+    tmp_path: Path, speech_model: Path, recording: Path
+) -> None:
+    empty, foreign, lm = tmp_path / "empty.txt", tmp_path / "foreign.txt", tmp_path / "lm.arpa"
+    empty.write_text("\n")
+    foreign.write_text("straße\n")
+    write_arpa(build([["да", "нет"]], 2), lm)
+    grammar = tmp_path / "g.gram"
+    grammar.write_text("#JSGF V1.0; grammar g; public <g> = a;")
+    for flags, complaint in [
+        (["--words", empty], f"{empty}: has no word; write one a line"),
+        (["--words", tmp_path / "none.txt"], "none.txt: cannot be read as a word list"),
+        (["--words", foreign], "the model cannot say"),
+        (["--hotword", "xa"], "hotword: the model cannot say 'x' in 'xa'"),
+        (["--lm", lm], f"{lm}: the labels of the acoustic model spell only 0 of its 2 words"),
+        (["--lm", foreign], f"{foreign}: has no \\data\\ line"),
+        (["--words", foreign, "--grammar", grammar], "exclude each other; give one of them"),
+    ]:
+        result = run_asr("transcribe", recording, "-m", speech_model, *flags)
+        (line,) = result.stderr.splitlines()
+        assert line.startswith("error: ") and complaint in line, (flags, line)
+        assert result.returncode == 2
+
+
+def test_a_stream_and_a_file_are_decoded_alike(speech_model: Path) -> None:
+    model = load(speech_model)
+    options = DecodeOptions(words=("ab", "c"), n_best=2)
+    audio = tones("a", "b", " ", "c")
+    stream = model.stream(options)
+    events = [
+        event for part in range(0, len(audio), 777) for event in stream.push(audio[part:][:777])
+    ]
+    heard = [event for event in [*events, *stream.finish()] if isinstance(event, Utterance)]
+    assert model.transcribe(audio, options=options).segments == tuple(heard)
+    assert [utterance.text for utterance in heard] == ["ab c"]
+    assert [len(word.characters) for word in heard[0].words] == [2, 1]
+
+
+def test_keyword_models_take_no_decoding_options(keyword_model: Path) -> None:
+    model = load(keyword_model)
+    model.stream(DecodeOptions())
+    with pytest.raises(ModelError, match="this model spots keywords; language models, word lists"):
+        model.stream(DecodeOptions(beam=4))
+
+
+@pytest.mark.parametrize(
+    ("wrong", "complaint"),
+    [
+        ({"beam": 0}, "beam 0 follows nothing"),
+        ({"n_best": 0}, "n_best 0 gives nothing"),
+    ],
+)
+def test_numbers_that_make_no_sense_are_refused(wrong: dict[str, int], complaint: str) -> None:
+    with pytest.raises(DecodeError, match=complaint):
+        DecodeOptions(**wrong)  # pyright: ignore[reportArgumentType]
+
+
+def test_a_word_list_is_lower_case_and_without_repeats(tmp_path: Path) -> None:
+    path = tmp_path / "words.txt"
+    path.write_text("Yes no\n\n  YES\tÜber\n")
+    assert read_words(path) == ("yes", "no", "über")

@@ -1,0 +1,286 @@
+"""The microphone for real: what is played on a virtual speaker is heard by the programs."""
+
+import json
+import queue
+import re
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO
+
+import numpy as np
+import pytest
+import soundfile
+
+from tests.support import tiny_models
+from tests.support.commands import ASR, DEMO, environment, run_asr, run_python
+from tests.support.tiny_models import FREQUENCIES, SAMPLE_RATE, tones
+from tests.support.virtual_sound import VirtualSound, missing, virtual_sound
+
+pytestmark = pytest.mark.skipif(bool(missing()), reason=missing())
+
+WAIT_SECONDS = 30.0
+INTERRUPTED = 130
+
+
+@pytest.fixture
+def sound() -> Iterator[VirtualSound]:
+    with tempfile.TemporaryDirectory() as home, virtual_sound(Path(home)) as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Models, and recordings that the speaker plays."""
+    folder = tmp_path_factory.mktemp("sound")
+    tiny_models.streaming_ctc(folder / "speech.onnx")
+    tiny_models.streaming_classify(folder / "keywords.onnx")
+    soundfile.write(folder / "keywords.wav", tones("low", "high", seconds=0.4, pause=0.6), 16000)
+    pause = np.zeros(2 * SAMPLE_RATE, np.float32)
+    soundfile.write(folder / "speech.wav", np.concatenate([tones("a", "b"), pause]), SAMPLE_RATE)
+    return folder
+
+
+class Lines:
+    """The lines of a pipe as they come."""
+
+    def __init__(self, pipe: IO[str]) -> None:
+        self._lines: queue.Queue[str] = queue.Queue()
+        self._reader = threading.Thread(target=self._read, args=(pipe,), daemon=True)
+        self._reader.start()
+
+    def _read(self, pipe: IO[str]) -> None:
+        for line in pipe:
+            self._lines.put(line)
+
+    def until(self, pattern: str) -> str:
+        """Wait for a line that matches and return it."""
+        while True:
+            line = self._lines.get(timeout=WAIT_SECONDS)
+            if re.search(pattern, line):
+                return line
+
+    def rest(self) -> list[str]:
+        """Return what comes until the program closes the pipe."""
+        self._reader.join(WAIT_SECONDS)
+        return list(self._lines.queue)
+
+
+@contextmanager
+def running(
+    command: list[str], sound: VirtualSound
+) -> Iterator[tuple[subprocess.Popen[str], Lines, Lines]]:
+    """Run a program to where it listens; give it, its stdout and its stderr."""
+    with subprocess.Popen(
+        command,
+        env=environment(**sound.environment),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as process:
+        assert process.stdout and process.stderr
+        out, problems = Lines(process.stdout), Lines(process.stderr)
+        try:
+            problems.until("listening to")
+            yield process, out, problems
+        finally:
+            if process.poll() is None:
+                process.kill()
+
+
+def stop(process: subprocess.Popen[str]) -> int:
+    """Press Ctrl-C and return the exit code."""
+    process.send_signal(signal.SIGINT)
+    return process.wait(WAIT_SECONDS)
+
+
+def test_listen_spots_what_is_played(sound: VirtualSound, folder: Path) -> None:
+    command = [*ASR, "listen", "-m", str(folder / "keywords.onnx"), "-f", "json"]
+    with running(command, sound) as (process, out, _):
+        sound.play(folder / "keywords.wav")
+        first, second = (json.loads(out.until("label")) for _ in range(2))
+        assert (first["label"], second["label"]) == ("low", "high")
+        assert second["time"] - first["time"] == pytest.approx(1.0, abs=0.1)
+        assert stop(process) == INTERRUPTED
+
+
+def test_listen_writes_down_what_is_played(sound: VirtualSound, folder: Path) -> None:
+    command = [*ASR, "listen", "-m", str(folder / "speech.onnx"), "-f", "json"]
+    with running(command, sound) as (process, out, _):
+        sound.play(folder / "speech.wav")
+        assert json.loads(out.until('"final": false'))["text"] == "a"
+        assert json.loads(out.until('"final": true'))["text"] == "ab"
+        assert stop(process) == INTERRUPTED
+
+
+def test_listen_spots_typed_keywords(sound: VirtualSound, folder: Path) -> None:
+    command = [*ASR, "listen", "-m", str(folder / "speech.onnx"), "-f", "json"]
+    with running([*command, "--keywords", "ab, bc", "--near-misses"], sound) as (process, out, _):
+        sound.play(folder / "speech.wav")
+        assert json.loads(out.until('"label": "ab"')).keys() > {"time", "score", "start", "end"}
+        assert stop(process) == INTERRUPTED
+
+
+def test_listen_prints_text_for_people(sound: VirtualSound, folder: Path) -> None:
+    command = [*ASR, "listen", "-m", str(folder / "speech.onnx"), "-d", "default"]
+    with running(command, sound) as (process, out, _):
+        sound.play(folder / "speech.wav")
+        assert re.fullmatch(r" *\d+\.\d\d s  ab\n", out.until(" s "))
+        assert stop(process) == INTERRUPTED
+
+
+PITCH = """
+import sys
+import numpy as np
+from asr.microphone import Microphone
+
+with Microphone(500_000) as microphone:  # a rate that no sound server offers
+    print("listening to", microphone.name, file=sys.stderr, flush=True)
+    loud = np.zeros(0, np.float32)
+    for block in microphone:
+        if np.abs(block).mean() > 0.2:
+            loud = np.append(loud, block)
+        if len(loud) > 100_000:
+            break
+heard = loud[np.abs(loud) > 0.01]  # the first block may begin before the tone does
+crossings = np.count_nonzero(np.diff(np.signbit(heard)))
+print(f"pitch {crossings / 2 / (len(loud) / 500_000):.0f} Hz")
+"""
+
+
+def test_a_device_that_refuses_the_rate_is_resampled(sound: VirtualSound, folder: Path) -> None:
+    with running([sys.executable, "-c", PITCH], sound) as (process, out, _):
+        sound.play(folder / "keywords.wav")
+        pitch = int(out.until("pitch").split()[1])
+        assert pitch == pytest.approx(FREQUENCIES["low"], rel=0.05)
+        assert process.wait(WAIT_SECONDS) == 0
+
+
+def test_the_demo_hears_and_measures(sound: VirtualSound, folder: Path) -> None:
+    picture = folder / "view.svg"
+    command = [*DEMO, "--model", str(folder / "keywords.onnx"), "--svg", str(picture)]
+    with running(command, sound) as (process, out, _):
+        sound.play(folder / "keywords.wav")
+        out.until(r"s +\d+%  low")
+        out.until(r"s +\d+%  high")
+        process.send_signal(signal.SIGINT)
+        figures = out.until("latency")
+        assert process.wait(WAIT_SECONDS) == INTERRUPTED
+    latency = re.search(r"latency (\d+) ms .*real-time factor (0\.\d+)\).*overruns \d+", figures)
+    assert latency and 0 < int(latency[1]) < 2000
+    drawing = picture.read_text()
+    assert "<svg" in drawing and "high" in drawing and "dBFS" in drawing
+
+
+SLOW = """
+import sys, time
+import asr.microphone, asr.stream
+
+asr.microphone.QUEUE_SECONDS = 0.5
+push, slow = asr.stream.Stream.push, 12  # blocks that each take as long as five
+
+def push_slowly(stream, block):
+    global slow
+    slow -= 1
+    time.sleep(0.1 if slow > 0 else 0.0)
+    return push(stream, block)
+
+asr.stream.Stream.push = push_slowly
+"""
+PROGRAMS = {
+    "asr listen": "from asr.cli import main; sys.argv[1:1] = ['listen']; main()",
+    "demo_mic.py": "from asr.cli import run; import demo_mic; run(demo_mic.app)",
+}
+
+
+@pytest.mark.parametrize("program", PROGRAMS)
+def test_a_program_that_is_too_slow_says_so_and_hears_on(
+    sound: VirtualSound, folder: Path, program: str
+) -> None:
+    code, model = SLOW + PROGRAMS[program], str(folder / "keywords.onnx")
+    command = [sys.executable, "-c", code, "-m", model]
+    with running(command, sound) as (process, out, problems):
+        warning = problems.until("^warning: ")
+        figures = r"too slow: a second of sound takes it (\d+\.\d\d) s, and (\d+\.\d\d) s were lost"
+        found = re.search(figures, warning)
+        assert found and 4.9 < float(found[1]) < 10.0 and 0.0 <= float(found[2]) < 2.0
+        sound.play(folder / "keywords.wav")
+        assert "low" in out.until("%")
+        assert stop(process) == INTERRUPTED
+        said = [line for line in problems.rest() if "too slow" in line]
+        if program == "asr listen":  # once while it happens, and what became of it in the end
+            assert len(said) == 1 and re.search(figures, said[0])
+        else:
+            assert not said
+            overruns = re.search(r"overruns (\d+)", out.until("overruns"))
+            assert overruns and int(overruns[1]) > 0
+
+
+def test_a_device_that_goes_away_is_said_so(sound: VirtualSound, folder: Path) -> None:
+    command = [*ASR, "listen", "-m", str(folder / "keywords.onnx")]
+    with running(command, sound) as (process, _, problems):
+        sound.daemon.kill()
+        line = problems.until("^error: ")
+        assert line.startswith("error: 'default' delivers no sound; plug it in again")
+        assert process.wait(WAIT_SECONDS) == 2
+
+
+def test_devices_are_listed_and_chosen_by_name(sound: VirtualSound, folder: Path) -> None:
+    table = run_asr("devices", **sound.environment)
+    assert re.search(r"\* +│ \d+ +│ default +│ ALSA", table.stdout)
+    demo = subprocess.run(
+        [*DEMO, "--list-devices"],
+        env=environment(**sound.environment),
+        capture_output=True,
+        text=True,
+        timeout=WAIT_SECONDS,
+    )
+    assert demo.stdout == table.stdout
+    model = folder / "keywords.onnx"
+    unknown = run_asr("listen", "-m", model, "-d", "gramophone", **sound.environment)
+    (line,) = unknown.stderr.splitlines()
+    assert line.startswith("error: there is no input device 'gramophone'; choose one of: 0 '")
+    assert "'default'" in line and unknown.returncode == 2
+
+
+@pytest.mark.skipif(Path("/dev/snd").exists(), reason="this machine has a sound card")
+def test_no_microphone_is_said_so(tmp_path: Path, folder: Path) -> None:
+    for command in (["devices"], ["listen", "-m", str(folder / "keywords.onnx")]):
+        result = run_asr(*command, HOME=str(tmp_path), XDG_RUNTIME_DIR=str(tmp_path))
+        (line,) = result.stderr.splitlines()
+        assert line.startswith("error: no microphone found; plug one in")
+        assert (result.stdout, result.returncode) == ("", 2)
+
+
+def test_a_missing_portaudio_names_its_packages() -> None:
+    result = run_python(
+        """
+import ctypes.util, sys
+ctypes.util.find_library = lambda name: None  # as on a machine without the library
+sys.argv = ["asr", "devices"]
+from asr.cli import main
+main()
+"""
+    )
+    (line,) = result.stderr.splitlines()
+    assert line.startswith("error: the microphone needs the PortAudio library: apt install ")
+    assert result.returncode == 2
+
+
+def test_the_demo_plays_a_file_at_real_time(folder: Path) -> None:
+    command = [*DEMO, "-m", str(folder / "keywords.onnx"), "--wav", str(folder / "keywords.wav")]
+    result = subprocess.run(
+        command, env=environment(), capture_output=True, text=True, timeout=WAIT_SECONDS
+    )
+    assert result.returncode == 0
+    lines = result.stdout.splitlines()
+    assert [line.split() for line in lines[:2]] == [
+        ["0.68", "s", "67%", "low"],
+        ["1.68", "s", "67%", "high"],
+    ]
+    assert lines[2].startswith("latency ")

@@ -1,0 +1,220 @@
+"""N-gram models: the estimate against its formulas, the file against its format."""
+
+import gzip
+import math
+from collections import Counter
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from asr.decode.base import DecodeError
+from asr.decode.lm.arpa import END, START, UNKNOWN, NgramModel, read_arpa
+from asr.training.ngram import FALLBACK_DISCOUNTS, build, perplexity, write_arpa
+from tests.support.commands import run_asr
+
+ARPA = """
+\\data\\
+ngram 1=5
+ngram 2=3
+
+\\1-grams:
+-99\t<s>\t-0.5
+-0.7\t</s>
+-2.0\t<unk>
+-0.4\tyes\t-0.3
+-0.9\tno\t-0.2
+
+\\2-grams:
+-0.1\t<s> yes
+-0.6\tyes no
+-0.3\tno </s>
+
+\\end\\
+"""
+
+words = st.sampled_from(["a", "b", "c", "d"])
+texts = st.lists(st.lists(words, min_size=1, max_size=6), min_size=1, max_size=12)
+
+
+def kneser_ney(
+    sentences: list[list[str]], order: int, history: tuple[str, ...], word: str
+) -> float:
+    """p(word | history) straight from the paper, counted anew at every level."""
+    padded = [(START, *sentence, END) for sentence in sentences]
+
+    def grams(n: int) -> Counter[tuple[str, ...]]:
+        return Counter(s[i : i + n] for s in padded for i in range(len(s) - n + 1))
+
+    n = len(history) + 1
+    raw = grams(n)
+    if n == order:
+        counts = dict(raw)
+    else:
+        longer = grams(n + 1)
+        counts = {g: sum(h[1:] == g for h in longer) if g[0] != START else raw[g] for g in raw}
+    counts.pop((START,), None)
+    have = Counter(counts.values())
+    discounts = FALLBACK_DISCOUNTS
+    if all(have[k] for k in (1, 2, 3, 4)):
+        y = have[1] / (have[1] + 2 * have[2])
+        found = tuple(k - (k + 1) * y * have[k + 1] / have[k] for k in (1, 2, 3))
+        discounts = found if min(found) > 0 else FALLBACK_DISCOUNTS
+    same = {g: c for g, c in counts.items() if g[:-1] == history}
+    size = len({w for s in padded for w in s[1:]}) + 1
+    lower = kneser_ney(sentences, order, history[1:], word) if history else 1 / size
+    if not same:
+        return lower
+    count, total = same.get((*history, word), 0), sum(same.values())
+    lost = sum(discounts[min(c, 3) - 1] for c in same.values())
+    own = count - discounts[min(count, 3) - 1] if count else 0.0
+    return own / total + lost / total * lower
+
+
+@settings(max_examples=30)
+@given(texts, st.integers(1, 4), st.lists(words, max_size=3), st.data())
+def test_the_estimate_is_that_of_the_paper(
+    sentences: list[list[str]], order: int, history: list[str], data: st.DataObject
+) -> None:
+    model = NgramModel(build(sentences, order), "built")
+    word = data.draw(st.sampled_from([*model.vocabulary, END, UNKNOWN]))
+    begins = data.draw(st.booleans())
+    seen = ((START,) if begins else ()) + tuple(history)
+    context = seen[len(seen) - min(len(seen), order - 1) :]
+    expected = kneser_ney(sentences, order, context, word)
+    assert math.exp(model.score(context, word)[0]) == pytest.approx(expected, rel=1e-9)
+
+
+@settings(max_examples=50)
+@given(texts, st.integers(1, 4), st.lists(words, max_size=4))
+def test_probabilities_sum_to_one(
+    sentences: list[list[str]], order: int, history: list[str]
+) -> None:
+    model = NgramModel(build(sentences, order), "built")
+    context = model.start
+    for word in history:
+        context = model.score(context, word if model.knows(word) else None)[1]
+    everything = [*model.vocabulary, END, UNKNOWN]
+    total = sum(math.exp(model.score(context, word)[0]) for word in everything)
+    assert total == pytest.approx(1.0)
+
+
+def test_a_bigram_worked_out_by_hand() -> None:
+    """Texts "a a" and "a b": few counts, so the discounts are 0.5, 1 and 1.5.
+
+    Words follow, in contexts: a after <s>, a; b after a; </s> after a, b. So p(a) = (2 - 1) / 5 +
+    w / 4 with w = (1 + 0.5 + 1) / 5 = 0.5, and a after <s>, seen twice, loses 1 of 2.
+    """
+    model = NgramModel(build([["a", "a"], ["a", "b"]], 2), "built")
+    assert math.exp(model.score((), "a")[0]) == pytest.approx(0.2 + 0.5 / 4)
+    assert math.exp(model.score((), None)[0]) == pytest.approx(0.5 / 4)
+    assert math.exp(model.score((START,), "a")[0]) == pytest.approx(0.5 + 0.5 * 0.325)
+    assert math.exp(model.score((START,), "b")[0]) == pytest.approx(0.5 * (0.1 + 0.125))
+
+
+def test_what_is_written_is_what_is_read(tmp_path: Path) -> None:
+    table = build([["yes", "no"], ["no", "no", "ünsinn"], ["yes"]], 3)
+    write_arpa(table, tmp_path / "lm.arpa")
+    assert list(tmp_path.iterdir()) == [tmp_path / "lm.arpa"]
+    model, built = read_arpa(tmp_path / "lm.arpa"), NgramModel(table, "built")
+    for context in [(START,), ("no",), ("yes", "no"), ("no", "no")]:
+        for word in (*built.vocabulary, END, None):
+            score, following = built.score(context, word)
+            assert model.score(context, word) == (pytest.approx(score, abs=1e-5), following)
+
+
+def test_backing_off_by_hand(tmp_path: Path) -> None:
+    path = tmp_path / "lm.arpa"
+    path.write_text(ARPA)
+    model = read_arpa(path)
+    assert (model.order, model.start) == (2, (START,))
+    for context, word, score in [
+        ((START,), "yes", -0.1),
+        ((START,), "no", -0.5 - 0.9),
+        (("yes",), "no", -0.6),
+        (("yes",), END, -0.3 - 0.7),
+        (("no",), None, -0.2 - 2.0),
+        ((), "yes", -0.4),
+    ]:
+        assert model.score(context, word)[0] == pytest.approx(score * math.log(10))
+    assert model.score((START,), "yes")[1] == ("yes",)
+
+
+def test_gzip_is_read_and_a_file_from_elsewhere_too(tmp_path: Path) -> None:
+    text = ARPA.replace("\t", " ").replace("<unk>", "<UNK>").replace("\n", "\r\n")
+    path = tmp_path / "lm.arpa.gz"
+    path.write_bytes(gzip.compress(("made by a tool\n" + text).encode()))
+    assert read_arpa(path).score((), None)[0] == pytest.approx(-2.0 * math.log(10))
+
+
+@pytest.mark.parametrize(
+    ("change", "complaint"),
+    [
+        (lambda t: t.replace("\\data\\", ""), "has no \\data\\ line"),
+        (lambda t: t.replace("\\end\\", ""), "ends before its \\end\\ line: it is truncated"),
+        (lambda t: t[: t.index("-0.6")], "line 14: ends before its \\end\\ line"),
+        (lambda t: t.replace("ngram 2=3", "ngram 2=4"), "has 3 different 2-grams, and its head"),
+        (lambda t: t.replace("ngram 2=3\n", ""), "has '\\2-grams:' where \\end\\ should be"),
+        (lambda t: t.replace("ngram 1=5", "ngram 1=many"), "does not count 1-grams in"),
+        (lambda t: t.replace("-0.6\tyes", "-0.6x\tyes"), "has no number where one should be"),
+        (lambda t: t.replace("-0.6\tyes no", "-0.6 yes"), "has 2 fields in a line of 2-grams"),
+    ],
+)
+def test_a_damaged_file_is_refused(tmp_path: Path, change, complaint: str) -> None:
+    path = tmp_path / "lm.arpa"
+    path.write_text(change(ARPA))
+    with pytest.raises(DecodeError) as raised:
+        read_arpa(path)
+    assert str(raised.value).startswith(str(path)) and complaint in str(raised.value)
+    assert "\n" not in str(raised.value)
+
+
+def test_what_is_no_text_at_all_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "lm.arpa"
+    for content, complaint in [
+        (gzip.compress(ARPA.encode())[:40], "gzip file is truncated"),
+        (b"\x1f\x8bnothing of the kind", "cannot be read"),
+        (b"mmap lm \xff\xfe", "is no text"),
+    ]:
+        path.write_bytes(content)
+        with pytest.raises(DecodeError, match=complaint):
+            read_arpa(path)
+    with pytest.raises(DecodeError, match="No such file"):
+        read_arpa(tmp_path / "none.arpa")
+
+
+def test_perplexity_of_a_uniform_model() -> None:
+    table = {(w,): (math.log(0.25), 0.0) for w in ("a", "b", "c", END)}
+    model = NgramModel(table, "uniform")
+    assert perplexity(model, [["a", "b"], ["x"]]) == (pytest.approx(4.0), 4, 1)
+
+
+def test_the_commands_build_and_measure(tmp_path: Path) -> None:
+    text, lm = tmp_path / "text.txt", tmp_path / "lm.arpa"
+    text.write_text("Turn ON\n\nturn off\n")
+    result = run_asr("lm", "build", text, "-o", lm, "--order", "2")
+    assert (result.returncode, result.stdout) == (0, "")
+    assert sorted(read_arpa(lm).vocabulary) == ["off", "on", "turn"]
+    result = run_asr("lm", "perplexity", lm, text)
+    assert result.stdout.startswith("perplexity ")
+    assert result.stdout.endswith("over 6 words and sentence ends; 0 words unknown\n")
+    result = run_asr("lm", "build", text, "-o", lm, "--characters")
+    assert set(read_arpa(lm).vocabulary) == {*"turnof", "<space>"}
+    assert run_asr("lm", "perplexity", lm, text).stdout.startswith("perplexity ")
+
+
+def test_the_commands_complain_in_one_line(tmp_path: Path) -> None:
+    empty, marked, lm = tmp_path / "empty.txt", tmp_path / "marked.txt", tmp_path / "lm.arpa"
+    empty.write_text("\n \n")
+    marked.write_text("a </s> b\n")
+    for arguments, complaint in [
+        (("build", empty, "-o", lm), "have no word in them"),
+        (("build", marked, "-o", lm), f"{marked}, text 1: has </s> as a word"),
+        (("build", tmp_path / "none.txt", "-o", lm), "none.txt: cannot be read as text"),
+        (("perplexity", empty, marked), f"{empty}: has no \\data\\ line"),
+    ]:
+        result = run_asr("lm", *arguments)
+        (line,) = result.stderr.splitlines()
+        assert line.startswith("error: ") and complaint in line and result.returncode == 2
+    assert not lm.exists()

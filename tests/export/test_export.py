@@ -1,0 +1,379 @@
+"""What is exported computes what was trained, says what it is, or is not written."""
+
+import dataclasses
+import hashlib
+import json
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+import torch
+from torch import Tensor, nn
+
+import export.export
+from asr.files import WriteError
+from asr.model import Model, ModelError
+from asr.stream import scorer
+from asr.training.network.cells import KINDS, Kind
+from asr.training.network.cells.cell import Cell, State
+from asr.training.checkpoint import BEST, CheckpointError, Progress, save_checkpoint
+from asr.training.config import Config, parse_config
+from asr.training.network.acoustic import AcousticModel
+from asr.studies.bench.cost import macs_per_second
+from export.export import export_run
+from export.graph import build_graph
+from export.parity import TOLERANCE, ParityError
+from tests.support.commands import hide_packages, run_asr, run_python
+
+SAMPLE_RATE = 16_000
+ENCODERS = {
+    "whole": {},
+    "latency-controlled": {"block": 4, "look_ahead": 3},
+    "lstm": {"kind": "lstm", "block": 2},
+    "attention": {"kind": "attention", "heads": 3},
+    "attention in blocks": {
+        "kind": "attention",
+        "heads": 2,
+        "block": 4,
+        "look_ahead": 3,
+        "projection": 8,
+        "layer_norm": True,
+        "residual": True,
+    },
+    "rnn": {"kind": "rnn", "block": 3},
+    "gru": {"kind": "gru", "block": 2, "residual": True},
+    "bigru": {"kind": "bigru", "block": 3, "look_ahead": 2},
+    "peephole": {"kind": "peephole", "block": 2, "projection": 6},
+    "convlstm": {"kind": "convlstm", "block": 2, "hidden": 16, "stem_channels": 16},
+}
+HEADS = {
+    "ctc": {"kind": "ctc"},
+    "classify": {"kind": "classify", "labels": ["yes", "no"], "window": 0.5},
+}
+LABELS = {
+    "ctc": ("<blank>", " ", "é", "n", "o"),
+    "classify": ("yes", "no", "_unknown_", "_silence_"),
+}
+MFCC = {"whole": {"n_mfcc": 13, "deltas": 2}}  # the front end, too, is part of the file
+LENGTHS = (1, 160, 1_601, 7_777, 16_000, 40_001)
+
+
+@dataclasses.dataclass(frozen=True)
+class Exported:
+    """A run, its model as torch has it, and the file that came of it."""
+
+    run: Path
+    config: Config
+    trained: AcousticModel
+    file: Model
+
+
+def save_run(
+    folder: Path, encoder: dict, head: dict, mfcc: dict | None = None
+) -> tuple[Config, AcousticModel]:
+    """Write a run whose weights are random, and large enough to matter."""
+    tree = {
+        "name": "tiny",
+        "model": {
+            "encoder": {"hidden": 12, "stem_channels": 12} | encoder,
+            "head": head,
+            "mfcc": mfcc or {},
+        },
+        "data": {
+            "sources": [{"path": "x", "name": "Words", "licence": "CC0", "attribution": "nobody"}]
+        },
+        "trigger": {"threshold": 0.7, "smoothing": 0.2, "refractory": 0.9},
+    }
+    config = parse_config(tree, "test")
+    labels = LABELS[config.model.head.kind]
+    torch.manual_seed(1)
+    model = AcousticModel(config.model, len(labels)).eval()
+    model.mean.fill_(-20.0)
+    model.scale.fill_(0.05)
+    with torch.no_grad():
+        for weights in model.parameters():
+            weights.mul_(1.5)
+    folder.mkdir()
+    save_checkpoint(folder / BEST, config, labels, model, Progress(), {"error": 0.25})
+    return config, model
+
+
+THOROUGHLY = [
+    ("whole", "ctc"),
+    ("attention", "classify"),
+    ("latency-controlled", "ctc"),
+    ("attention in blocks", "classify"),
+    ("lstm", "classify"),
+]
+
+
+@pytest.fixture(scope="module", params=THOROUGHLY, ids="-".join)
+def exported(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Exported:
+    encoder, head = request.param
+    folder = tmp_path_factory.mktemp("export")
+    settings = ENCODERS[encoder], HEADS[head], MFCC.get(encoder)
+    config, trained = save_run(folder / "run", *settings)
+    file = export_run(folder / "run", folder / "new" / "tiny.onnx")
+    assert [path.name for path in (folder / "new").iterdir()] == ["tiny.onnx"]
+    return Exported(folder / "run", config, trained, file)
+
+
+def noise(samples: int, seed: int = 0) -> np.ndarray:
+    rng = np.random.default_rng(seed)
+    level = np.interp(np.arange(samples), np.linspace(0, samples, 9), rng.uniform(0.001, 0.3, 9))
+    return (level * rng.standard_normal(samples)).astype(np.float32)
+
+
+@torch.no_grad()
+def reference(exported: Exported, rows: np.ndarray) -> np.ndarray:
+    return exported.trained(torch.from_numpy(rows), None)[0].numpy()
+
+
+# The same numbers
+
+
+@pytest.mark.parametrize("samples", LENGTHS)
+def test_the_runtime_gives_the_log_probabilities_of_training(
+    exported: Exported, samples: int
+) -> None:
+    card, audio = exported.file.card, noise(samples)
+    if card.window_length and not card.streaming:
+        audio = np.pad(audio, (0, max(0, 1_600 - samples)))[: card.window_length]
+    expected, found = reference(exported, audio[None])[0], exported.file.log_probs(audio)
+    if card.task == "classify":
+        found = found[-1:]
+    assert found.shape == expected.shape
+    np.testing.assert_allclose(found, expected, rtol=0, atol=TOLERANCE)
+
+
+@pytest.mark.parametrize("batch", [1, 2, 5])
+def test_rows_of_a_batch_do_not_mix(exported: Exported, batch: int) -> None:
+    length = exported.file.card.block_length or 9_000
+    rows = np.stack([noise(length, seed) for seed in range(batch)])
+    together, _ = exported.file.step(rows, exported.file.initial_state(batch))
+    for k in range(batch):
+        alone, _ = exported.file.step(rows[k : k + 1], exported.file.initial_state())
+        np.testing.assert_allclose(together[k], alone[0], rtol=0, atol=TOLERANCE)
+
+
+@pytest.mark.parametrize("cut", [1_000, 4_321])
+def test_the_way_of_cutting_makes_no_difference(exported: Exported, cut: int) -> None:
+    audio, scores = noise(20_000), scorer(exported.file)
+    pieces = np.split(audio, range(cut, len(audio), cut))
+    runs = [run for piece in pieces for run in scores.push(piece)] + list(scores.finish())
+    found = np.concatenate([run.log_probs for run in runs])
+    np.testing.assert_allclose(found, exported.file.log_probs(audio), rtol=0, atol=TOLERANCE)
+
+
+def test_a_step_that_is_no_whole_number_of_blocks_is_refused(exported: Exported) -> None:
+    block = exported.file.card.block_length
+    if block is None:
+        pytest.skip("streaming models only")
+    for samples in (0, block - 1, 2 * block + 1):
+        with pytest.raises(ModelError, match=f"takes a multiple of {block} samples, not {samples}"):
+            exported.file.step(np.zeros((1, samples), np.float32), exported.file.initial_state())
+
+
+# The card
+
+
+def test_the_card_describes_the_model(exported: Exported) -> None:
+    card, config, trained = exported.file.card, exported.config, exported.trained
+    streams, spots = trained.streaming, config.model.head.kind == "classify"
+    assert (card.name, card.task) == ("tiny", config.model.head.kind)
+    assert card.labels == LABELS[card.task]
+    assert card.blank == (None if spots else 0)
+    assert card.background == (("_unknown_", "_silence_") if spots else ())
+    assert card.sample_rate == SAMPLE_RATE
+    assert card.mfcc == dataclasses.asdict(config.model.mfcc)
+    assert card.encoder == json.loads(json.dumps(dataclasses.asdict(config.model.encoder)))
+    assert card.trigger == (config.trigger if spots else None)
+    assert card.training_data == (config.data.sources[0].credit,)
+    assert card.metrics["error"] == 0.25
+    assert card.parameters == sum(weights.numel() for weights in trained.parameters())
+    assert card.block_length == (config.model.encoder.block * 480 if streams else None)
+    assert card.look_ahead == config.model.encoder.look_ahead * 2 * 480
+    assert card.window_length == (8_000 if spots else None)
+    expected = {(True, True): card.block_length, (True, False): 800}.get((spots, streams), 480)
+    assert card.hop_length == expected
+
+
+def test_the_hash_is_that_of_the_weights_in_the_file(exported: Exported) -> None:
+    digest = hashlib.sha256()
+    graph = onnx.load(exported.file.path).graph
+    for item in sorted(graph.initializer, key=lambda item: item.name):
+        array = onnx.numpy_helper.to_array(item)
+        digest.update(f"{item.name}{array.shape}{array.dtype}".encode() + array.tobytes())
+    assert exported.file.card.weights_sha256 == digest.hexdigest()
+
+
+def test_the_file_says_nothing_of_where_it_was_made(exported: Exported) -> None:
+    content = exported.file.path.read_bytes()
+    for word in (b"/asr/training", b"site-packages", b".py", str(Path.home()).encode() + b"/"):
+        assert word not in content
+
+
+# The file on a device
+
+
+def test_onnxruntime_runs_the_file_without_torch_and_without_a_warning(
+    exported: Exported, tmp_path: Path
+) -> None:
+    hidden = hide_packages(tmp_path / "hidden", "torch", "onnx", "torchaudio")
+    result = run_python(
+        f"""
+import numpy as np
+import onnxruntime as ort
+
+session = ort.InferenceSession({str(exported.file.path)!r}, providers=["CPUExecutionProvider"])
+pcm, *states = session.get_inputs()
+for batch in (1, 3):
+    for samples in (5760, 16000, 33333):
+        samples -= samples % {exported.file.card.block_length or 1}
+        feeds = {{state.name: np.zeros((batch, *state.shape[1:]), "f4") for state in states}}
+        for _ in range(2):
+            outputs = session.run(None, feeds | {{"pcm": np.ones((batch, samples), "f4")}})
+            feeds = {{s.name: new for s, new in zip(states, outputs[1:], strict=True)}}
+        for declared, found in zip(session.get_outputs(), outputs, strict=True):
+            for said, size in zip(declared.shape, found.shape, strict=True):
+                assert not isinstance(said, int) or said == size, (declared.name, found.shape)
+print("ran")
+""",
+        **hidden,
+    )
+    assert (result.stdout, result.stderr) == ("ran\n", "")
+
+
+# The whole family
+
+
+@pytest.mark.parametrize(
+    ("encoder", "head", "operator", "states"),
+    [
+        ("rnn", "ctc", "RNN", ["tail", "hidden"]),
+        ("gru", "classify", "GRU", ["tail", "hidden", "history"]),
+        ("bigru", "ctc", "GRU", ["tail", "hidden", "ahead_0", "ahead_1"]),
+        ("peephole", "classify", "LSTM", ["tail", "hidden", "cell", "history"]),
+        ("convlstm", "ctc", "LSTM", ["tail", "hidden", "cell"]),
+    ],
+)
+def test_every_cell_becomes_a_recurrent_operator(
+    tmp_path: Path, encoder: str, head: str, operator: str, states: list[str]
+) -> None:
+    """The export itself refuses a graph that differs from what was trained."""
+    save_run(tmp_path / "run", ENCODERS[encoder], HEADS[head])
+    file = export_run(tmp_path / "run", tmp_path / "tiny.onnx")
+    assert list(file.initial_state()) == states
+    nodes = onnx.load(file.path).graph.node
+    recurrent = {n.op_type for n in nodes} & {"RNN", "GRU", "LSTM", "Scan", "Loop"}
+    assert recurrent == {operator}
+    assert macs_per_second(file, SAMPLE_RATE) > 0
+
+
+class RunningSum(Cell):
+    """h_t = h_{t-1} + W x_t: somebody's own cell, in one class and one line of KINDS."""
+
+    def __init__(self, inputs: int, hidden_size: int) -> None:
+        super().__init__()
+        self.hidden_size = hidden_size
+        self.weight = nn.Parameter(torch.randn(hidden_size, inputs) / 10)
+
+    def run(self, frames: Tensor, state: State) -> tuple[Tensor, State]:
+        sums = (frames @ self.weight.T).cumsum(dim=1) + state["hidden"].unsqueeze(1)
+        return sums, {"hidden": sums[:, -1]}
+
+    def onnx_weights(self) -> tuple[Tensor, ...]:
+        return (self.weight.T,)
+
+    @staticmethod
+    def write(op: Any, frames: Any, states: Sequence[Any], weights: Sequence[Any]) -> Any:
+        first, last = op.Constant(value_ints=[0]), op.Constant(value_ints=[-1])
+        steps = op.CumSum(op.MatMul(frames, weights[0]), op.Constant(value_int=0))
+        sums = op.Add(steps, states[0])
+        end = op.Slice(sums, last, op.Constant(value_ints=[2**31]), first)
+        return op.Unsqueeze(sums, op.Constant(value_ints=[1])), end
+
+
+def test_a_new_cell_is_a_class_and_a_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(KINDS, "sums", Kind(RunningSum, bidirectional=True))
+    encoder = {"kind": "sums", "block": 3, "look_ahead": 2, "layer_norm": True}
+    save_run(tmp_path / "run", encoder, HEADS["ctc"])
+    file = export_run(tmp_path / "run", tmp_path / "tiny.onnx")
+    assert list(file.initial_state()) == ["tail", "hidden", "ahead_0", "ahead_1"]
+
+
+# Refusals
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("refused") / "run"
+    save_run(folder, ENCODERS["lstm"], HEADS["classify"])
+    return folder
+
+
+@pytest.fixture(scope="module")
+def graph(run: Path) -> onnx.ModelProto:
+    """The graph of the run, built once."""
+    return build_graph(export.export.rebuild(export.export.load_checkpoint(run / BEST), run)[2])
+
+
+def change_output(graph: onnx.ModelProto, change: Callable[[np.ndarray], np.ndarray]) -> None:
+    (weights,) = (w for w in graph.graph.initializer if w.name.endswith("head.output.bias"))
+    array = change(onnx.numpy_helper.to_array(weights))
+    weights.CopyFrom(onnx.numpy_helper.from_array(array.astype(np.float32), weights.name))
+
+
+@pytest.mark.parametrize("change", [lambda x: x + np.eye(4)[0] / 100, lambda x: x * np.nan])
+def test_a_graph_that_computes_something_else_is_not_written(
+    run: Path,
+    graph: onnx.ModelProto,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    change: Callable[[np.ndarray], np.ndarray],
+) -> None:
+    tampered = onnx.ModelProto()
+    tampered.CopyFrom(graph)
+    change_output(tampered, change)
+    monkeypatch.setattr(export.export, "build_graph", lambda model: tampered)
+    out = tmp_path / "tiny.onnx"
+    out.write_bytes(b"the last one")
+    with pytest.raises(ParityError, match=r"^tiny: .* differ from the trained model"):
+        export_run(run, out)
+    assert [path.name for path in tmp_path.iterdir()] == ["tiny.onnx"]
+    assert out.read_bytes() == b"the last one"
+
+
+def test_a_graph_that_is_the_trained_one_is_written_over_the_last(
+    run: Path, graph: onnx.ModelProto, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(export.export, "build_graph", lambda model: graph)
+    out = tmp_path / "tiny.onnx"
+    out.write_bytes(b"the last one")
+    assert export_run(run / BEST, out).card.name == "tiny"
+
+
+def test_a_file_that_cannot_be_written(
+    run: Path, graph: onnx.ModelProto, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(export.export, "build_graph", lambda model: graph)
+    (tmp_path / "file").write_text("")
+    (tmp_path / "folder").mkdir()
+    for out in (tmp_path / "file" / "tiny.onnx", tmp_path / "folder"):
+        with pytest.raises(WriteError, match=f"^{out}: cannot be written") as caught:
+            export_run(run, out)
+        assert "\n" not in str(caught.value)
+    assert sorted(path.name for path in tmp_path.rglob("*")) == ["file", "folder"]
+
+
+def test_a_run_that_is_none(tmp_path: Path) -> None:
+    out = tmp_path / "tiny.onnx"
+    with pytest.raises(CheckpointError, match=r"best\.pt"):
+        export_run(tmp_path, out)
+    result = run_asr("export", tmp_path / "nothing", out)
+    (line,) = result.stderr.splitlines()
+    assert result.returncode == 2 and f"{tmp_path}/nothing" in line
+    assert not out.exists()

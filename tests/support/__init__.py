@@ -1,0 +1,1 @@
+"""What tests share: tiny models, synthesised speech, commands, a virtual sound card."""

@@ -1,0 +1,163 @@
+"""What `asr explain` draws is what the encoder computes."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile as sf
+import torch
+
+from asr.training.network.cells import KINDS
+from asr.training.network.encoders import Encoder, EncoderConfig
+from asr.studies.explain import (
+    activities,
+    encode,
+    explain,
+    gradient_norms,
+    look_inside,
+    trace,
+)
+from features.errors import EarshotError
+from tests.support.commands import run_asr
+from tests.export.test_export import save_run
+from tests.support.tiny_models import SAMPLE_RATE, tones
+
+INPUTS = 8
+CTC = {"kind": "ctc"}
+GATES = {
+    "rnn": [],
+    "gru": ["reset gate", "update gate"],
+    "bigru": ["reset gate", "update gate"],
+}
+LSTM_GATES = ["input gate", "forget gate", "output gate"]
+
+
+def encoder_of(kind: str, block: int = 2) -> Encoder:
+    """Two layers whose weights are large enough to matter; both directions look ahead."""
+    look_ahead = 3 if KINDS[kind].bidirectional and block else 0
+    config = EncoderConfig(kind=kind, hidden=8, layers=2, block=block, look_ahead=look_ahead)
+    torch.manual_seed(3)
+    encoder = Encoder(INPUTS, config).double().eval()
+    with torch.no_grad():
+        for weights in encoder.parameters():
+            weights.add_(0.2 * torch.randn_like(weights))
+    return encoder
+
+
+@pytest.fixture
+def recording(tmp_path: Path) -> Path:
+    path = tmp_path / "tones.wav"
+    sf.write(path, tones("a", "b", "c"), SAMPLE_RATE)
+    return path
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@torch.no_grad()
+def test_step_by_step_a_cell_does_what_it_does_at_once(kind: str) -> None:
+    cell = encoder_of(kind).layers[0].forwards
+    frames = torch.randn(3, 9, INPUTS).double()
+    state = {name: torch.randn_like(t) for name, t in cell.zero_state(3, frames).items()}
+    output, end = cell.run(frames, state)
+    found = trace(cell, frames, state)
+    torch.testing.assert_close(found["hidden"], output)
+    for name in cell.states:
+        torch.testing.assert_close(found[name][:, -1], end[name])
+    gates = found.keys() - set(cell.states)
+    assert gates == set(GATES.get(kind, LSTM_GATES))
+    assert all(found[name].gt(0.0).all() and found[name].lt(1.0).all() for name in gates)
+
+
+@torch.no_grad()
+def test_gates_let_through_what_they_say() -> None:
+    """A gate that is shut by its bias is seen shut."""
+    cell = encoder_of("lstm").layers[0].forwards
+    bias = cell.get_parameter("bias_ih_l0")
+    frames = torch.randn(1, 5, INPUTS).double()
+    for k, name in enumerate(("input gate", "forget gate", None, "output gate")):
+        bias.zero_()
+        bias[8 * k : 8 * (k + 1)] = -50.0
+        found = trace(cell, frames, cell.zero_state(1, frames))
+        shut = [gate for gate in LSTM_GATES if found[gate].max() < 1e-6]
+        assert shut == ([name] if name else [])
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("block", [0, 2])
+@torch.no_grad()
+def test_layers_are_seen_at_the_time_of_what_they_hear(kind: str, block: int) -> None:
+    if not block and not KINDS[kind].bidirectional:
+        pytest.skip("one direction always runs in blocks")
+    encoder, count = encoder_of(kind, block), 10
+    cells = [layer.forwards for layer in encoder.layers]
+    frames = torch.randn(1, count + encoder.look_ahead, INPUTS).double()
+    found = activities(encoder, frames, count)
+    top = encode(encoder, frames)[0, :count, :8].numpy()
+    np.testing.assert_allclose(found[-1].states["hidden"], top)
+    assert [activity.states["hidden"].shape for activity in found] == [(count, 8)] * 2
+    wait = encoder.latency.look_ahead
+    heard = torch.nn.functional.pad(frames, (0, 0, wait, 0))  # a stream begins with waiting
+    first, _ = cells[0].run(heard, cells[0].zero_state(1, frames))
+    np.testing.assert_allclose(found[0].states["hidden"], first[0, wait : wait + count].numpy())
+    assert [layer.forwards for layer in encoder.layers] == cells
+
+
+@pytest.mark.parametrize("kind", ["rnn", "bigru", "peephole", "attention"])
+def test_gradient_norms_are_those_of_finite_differences(kind: str) -> None:
+    encoder, late, nudge = encoder_of(kind), 5, 1e-5
+    frames = torch.randn(1, 8 + encoder.look_ahead, INPUTS).double()
+    found = gradient_norms(encoder, frames, late)
+    expected = np.zeros(late + 1)
+    for t in range(late + 1):
+        for k in range(INPUTS):
+            step = torch.zeros_like(frames)
+            step[0, t, k] = nudge
+            with torch.no_grad():
+                ahead, back = (encode(encoder, frames + s)[0, late] for s in (step, -step))
+            expected[late - t] += float(((ahead - back) / (2 * nudge)).square().sum())
+    np.testing.assert_allclose(found, np.sqrt(expected), rtol=1e-5, atol=1e-8)
+
+
+def test_a_contracting_recurrence_forgets_at_its_rate() -> None:
+    encoder = Encoder(INPUTS, EncoderConfig(kind="rnn", hidden=8, layers=1, block=1)).double()
+    cell = encoder.layers[0].forwards
+    with torch.no_grad():
+        cell.get_parameter("weight_hh_l0").copy_(0.5 * torch.eye(8))
+    norms = gradient_norms(encoder, torch.zeros(1, 30, INPUTS).double(), 29)
+    np.testing.assert_allclose(norms[1:] / norms[:-1], 0.5)
+
+
+def test_the_command_draws_two_runs(tmp_path: Path, recording: Path) -> None:
+    for kind in ("peephole", "rnn"):
+        save_run(tmp_path / kind, {"kind": kind, "block": 2}, CTC)
+    out = tmp_path / "pictures" / "out.png"
+    compare = ("--compare", tmp_path / "rnn")
+    result = run_asr("explain", tmp_path / "peephole", recording, "-o", out, *compare)
+    assert result.returncode == 0, result.stderr
+    header = out.read_bytes()[:24]
+    assert header.startswith(b"\x89PNG\r\n")
+    width, height = (int.from_bytes(header[k : k + 4]) for k in (16, 20))
+    assert height > width > 900
+
+
+def test_what_is_drawn_covers_the_recording(tmp_path: Path, recording: Path) -> None:
+    config, _ = save_run(tmp_path / "run", {"block": 4, "look_ahead": 3}, CTC)
+    found = look_inside(tmp_path / "run", recording)
+    seconds = sf.info(recording).duration
+    encoder = config.model.encoder
+    count = found.layers[0].states["cell"].shape[0]
+    assert count * found.frame == pytest.approx(seconds, abs=found.frame)
+    assert len(found.gradients) == count and len(found.layers) == encoder.layers
+    assert found.spectrogram.shape[1] == config.model.mfcc.n_mels
+    assert len(found.spectrogram) * found.hop == pytest.approx(seconds, abs=0.03)
+
+
+def test_nothing_to_draw_and_nowhere_to_draw_it(tmp_path: Path, recording: Path) -> None:
+    save_run(tmp_path / "run", {"kind": "gru", "block": 2}, CTC)
+    (tmp_path / "file").write_text("")
+    sf.write(tmp_path / "click.wav", np.zeros(100), SAMPLE_RATE)
+    for sound, out, problem in (
+        (tmp_path / "click.wav", tmp_path / "out.png", "shorter than one window"),
+        (recording, tmp_path / "file" / "out.png", "cannot be written"),
+    ):
+        with pytest.raises(EarshotError, match=problem):
+            explain(tmp_path / "run", sound, out)

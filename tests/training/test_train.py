@@ -1,0 +1,365 @@
+"""Training as it happens: it learns, it survives being killed, and it gives the same everywhere."""
+
+import json
+import math
+import os
+import resource
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from functools import partial
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from asr.files import WriteError
+from asr.training.checkpoint import (
+    BEST,
+    LAST,
+    CheckpointError,
+    Progress,
+    load_checkpoint,
+    rebuild,
+    save_checkpoint,
+)
+from asr.training.config import read_config
+from asr.training.data.corpus import Batches, load_corpus, plan_epoch
+from asr.training.network.encoders import EncoderConfig
+from asr.training.network.acoustic import AcousticModel
+from asr.training.train import (
+    TrainingError,
+    batch_loss,
+    draw_latency,
+    learning_rate_factor,
+    train,
+    validate,
+)
+from tests.support.commands import ASR, environment, run_asr
+from tests.support.tiny_training import write_words_recipe
+
+EXACT = ("optimisation.precision=fp32",)
+ONE_THREAD = {"OMP_NUM_THREADS": "1"}
+DETERMINISTIC = (  # what does not depend on which process draws the random numbers
+    *EXACT,
+    "model.encoder.dropout=0",
+    "model.head.dropout=0",
+    "augment.time_masks=0",
+    "augment.coefficient_masks=0",
+)
+
+
+@pytest.fixture(scope="module")
+def recipe(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_words_recipe(tmp_path_factory.mktemp("training"))
+
+
+@pytest.fixture(scope="module")
+def trained(recipe: Path) -> Path:
+    """The folder of an uninterrupted run of the real command."""
+    result = run_asr("train", recipe, *EXACT, **ONE_THREAD)
+    assert result.returncode == 0, result.stderr
+    return recipe.parent / "runs" / "words"
+
+
+def metrics(run: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+
+
+def assert_same(one: Any, other: Any) -> None:
+    """Equal to the bit, whatever is nested in whatever."""
+    if isinstance(one, torch.Tensor):
+        assert torch.equal(one, other)
+    elif isinstance(one, dict):
+        assert one.keys() == other.keys()
+        for key in one:
+            assert_same(one[key], other[key])
+    elif isinstance(one, list):
+        assert len(one) == len(other)
+        for a, b in zip(one, other, strict=True):
+            assert_same(a, b)
+    else:
+        assert one == other
+
+
+# It learns
+
+
+def test_words_of_unseen_speakers_are_learned(trained: Path) -> None:
+    entries = metrics(trained)
+    assert entries[-1]["error"] < 0.1
+    assert entries[-1]["error"] < 0.5 * entries[0]["error"]
+    assert entries[-1]["validation_loss"] < 0.3 * entries[0]["validation_loss"]
+    assert entries[-1]["train_loss"] < 0.6 * entries[0]["train_loss"]
+
+
+def test_a_run_leaves_its_metrics_curves_and_checkpoints(trained: Path) -> None:
+    assert sorted(path.name for path in trained.iterdir()) == [
+        "best.pt",
+        "curves.png",
+        "last.pt",
+        "metrics.jsonl",
+    ]
+    entries = metrics(trained)
+    assert [entry["step"] for entry in entries[:-1]] == list(range(30, entries[-1]["step"], 30))
+    assert all(one["seconds"] <= other["seconds"] for one, other in pairwise(entries))
+    assert (trained / "curves.png").read_bytes().startswith(b"\x89PNG\r\n")
+    best = json.loads(load_checkpoint(trained / BEST)["metrics"])
+    assert best == min(entries, key=lambda entry: entry["error"])
+
+
+def test_a_model_is_rebuilt_from_its_checkpoint_alone(trained: Path, recipe: Path) -> None:
+    config, labels, model = rebuild(load_checkpoint(trained / BEST), trained / BEST)
+    assert config == read_config(recipe, list(EXACT))
+    assert labels == ("yes", "no", "stop", "left", "_silence_")
+    figures = validate(model, config, load_corpus(config), torch.device("cpu"))
+    expected = json.loads(load_checkpoint(trained / BEST)["metrics"])
+    assert figures == {name: pytest.approx(expected[name], abs=1e-5) for name in figures}
+
+
+@given(warmup=st.floats(0.0, 1.0), done=st.floats(0.0, 1.0), later=st.floats(0.0, 1.0))
+def test_the_learning_rate_rises_once_and_falls_to_zero(
+    warmup: float, done: float, later: float
+) -> None:
+    done, later = sorted((done, later))
+    before, after = learning_rate_factor(done, warmup), learning_rate_factor(later, warmup)
+    assert 0.0 <= before <= 1.0
+    if later < warmup:
+        assert before <= after
+    elif done >= warmup:
+        assert before >= after
+    if warmup < 0.99:
+        assert learning_rate_factor(1.0, warmup) < 1e-6
+
+
+def test_half_of_the_steps_are_at_the_latency_of_the_model() -> None:
+    encoder = EncoderConfig(block=6, look_ahead=3, also=((4, 0), (0, 0)))
+    drawn = [draw_latency(encoder, seed=0, step=step) for step in range(2000)]
+    shares = {latency: drawn.count(latency) / len(drawn) for latency in set(drawn)}
+    expected = {(6, 3): 0.5, (4, 0): 0.25, (0, 0): 0.25}
+    assert shares == {latency: pytest.approx(p, abs=0.04) for latency, p in expected.items()}
+    assert drawn == [draw_latency(encoder, seed=0, step=step) for step in range(2000)]
+    assert draw_latency(EncoderConfig(block=6), seed=0, step=3) == (6, 0)
+
+
+def test_a_training_can_begin_where_another_ended(trained: Path, recipe: Path) -> None:
+    """With other words: the head is new, the rest is not."""
+    other = ["name=other", "model.head.labels=['yes', 'left']", *EXACT]
+    still = ["optimisation.learning_rate=1e-30", "optimisation.epochs=1"]
+    train(recipe, [*other, *still, f"optimisation.start={trained}"], resume=False)
+    old = load_checkpoint(trained / BEST)["averaged"]
+    new = load_checkpoint(recipe.parent / "runs" / "other" / BEST)["averaged"]
+    changed = {name for name in old if not torch.equal(old[name], new[name])}
+    assert changed == {"head.output.weight", "head.output.bias"}
+
+
+def test_a_start_of_another_shape_is_refused(trained: Path, recipe: Path) -> None:
+    other = ["name=misfit", "model.encoder.stem_channels=7", *EXACT]
+    with pytest.raises(TrainingError, match=r"optimisation\.start: .* another stem"):
+        train(recipe, [*other, f"optimisation.start={trained}"], resume=False)
+
+
+# It stops and goes on
+
+
+def test_a_killed_training_resumes_to_the_same_result(recipe: Path, trained: Path) -> None:
+    command = ["train", str(recipe), "name=killed", *EXACT]
+    run = recipe.parent / "runs" / "killed"
+    process = subprocess.Popen(
+        [*ASR, *command], env=environment(**ONE_THREAD), stdout=subprocess.DEVNULL
+    )
+    while not (run / "metrics.jsonl").exists():
+        assert process.poll() is None
+        time.sleep(0.005)
+    process.send_signal(signal.SIGKILL)
+    assert process.wait() == -signal.SIGKILL
+    interrupted = load_checkpoint(run / LAST)["progress"]
+    assert interrupted["step"] < metrics(trained)[-1]["step"] and interrupted["batch"] > 0
+
+    result = run_asr(*command, "--resume", **ONE_THREAD)
+    assert result.returncode == 0, result.stderr
+    for name in (BEST, LAST):
+        whole, resumed = load_checkpoint(trained / name), load_checkpoint(run / name)
+        for part in whole.keys() - {"config", "metrics", "history", "progress"}:
+            assert_same(whole[part], resumed[part])
+    timeless = [[entry | {"seconds": 0} for entry in metrics(folder)] for folder in (trained, run)]
+    assert timeless[0] == timeless[1]
+
+
+def test_a_finished_training_has_nothing_left_to_do(trained: Path, recipe: Path) -> None:
+    before = [(trained / name).read_bytes() for name in (BEST, LAST)]
+    train(recipe, [*EXACT], resume=True)
+    assert [(trained / name).read_bytes() for name in (BEST, LAST)] == before
+
+
+def test_a_training_by_the_clock_stops_with_a_falling_rate(recipe: Path) -> None:
+    limit = ("optimisation.minutes=0.03", "optimisation.epochs=100000", "name=hasty")
+    result = run_asr("train", recipe, *EXACT, *limit, **ONE_THREAD)
+    assert result.returncode == 0, result.stderr
+    folder = recipe.parent / "runs" / "hasty"
+    last = metrics(folder)[-1]
+    assert 1.8 <= last["seconds"] < 20.0 and last["learning_rate"] < 2.5e-3
+    steps = load_checkpoint(folder / LAST)["progress"]["step"]
+    assert last["step"] == steps and load_checkpoint(folder / BEST)["labels"]
+    again = run_asr("train", recipe, *EXACT, *limit, "--resume", **ONE_THREAD)
+    assert again.returncode == 0, again.stderr
+    assert load_checkpoint(folder / LAST)["progress"]["step"] == steps
+
+
+def test_a_training_is_not_overwritten(trained: Path, recipe: Path) -> None:
+    before = (trained / LAST).read_bytes()
+    result = run_asr("train", recipe)
+    (line,) = result.stderr.splitlines()
+    assert result.returncode == 2
+    assert f"{trained}: holds a training already" in line and "--resume" in line
+    assert (trained / LAST).read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    ("change", "problem"),
+    [
+        ("model.head.labels=['yes', 'left']", "other labels"),
+        ("model.encoder.hidden=25", "other settings under \\[model\\]"),
+    ],
+)
+def test_another_model_cannot_resume(
+    trained: Path, recipe: Path, change: str, problem: str
+) -> None:
+    with pytest.raises(TrainingError, match=f"{trained}.*{problem}"):
+        train(recipe, [*EXACT, change], resume=True)
+
+
+def test_training_stops_when_nothing_improves(recipe: Path) -> None:
+    still = ["name=still", "optimisation.learning_rate=1e-30", "optimisation.patience=2"]
+    train(recipe, [*still, "optimisation.evaluate_every=1", *EXACT], resume=False)
+    entries = metrics(recipe.parent / "runs" / "still")
+    assert [entry["step"] for entry in entries] == [1, 2, 3]
+
+
+def test_a_loss_that_is_no_number_ends_the_training(recipe: Path) -> None:
+    wild = ["name=wild", "optimisation.learning_rate=1e30", "optimisation.warmup=0"]
+    with pytest.raises(TrainingError, match=r"the loss is (nan|inf) at step \d+; .*learning_rate"):
+        train(recipe, [*wild, *EXACT], resume=False)
+
+
+# Several processes
+
+
+def run_two(*arguments: object) -> subprocess.CompletedProcess[str]:
+    """Run `asr ARGUMENTS` in two processes that talk over the loopback device."""
+    torchrun = ["torch.distributed.run", "--nproc_per_node=2", "--standalone", "--no-python"]
+    return subprocess.run(
+        [sys.executable, "-m", *torchrun, *ASR, *map(str, arguments)],
+        env=environment(**ONE_THREAD, GLOO_SOCKET_IFNAME="lo"),
+        capture_output=True,
+        text=True,
+        timeout=600,
+    )
+
+
+def test_two_processes_train_as_one(recipe: Path) -> None:
+    short = ["optimisation.epochs=2", "optimisation.evaluate_every=5", *DETERMINISTIC]
+    train(recipe, ["name=one", *short], resume=False)
+    result = run_two("train", recipe, "name=two", *short)
+    assert result.returncode == 0, result.stderr
+    one, two = (metrics(recipe.parent / "runs" / name) for name in ("one", "two"))
+    assert len(one) == len(two) > 3
+    for alone, shared in zip(one, two, strict=True):
+        for figure in ("step", "epoch", "learning_rate", "train_loss", "validation_loss"):
+            assert shared[figure] == pytest.approx(alone[figure], rel=1e-4), figure
+
+
+def test_the_shares_of_processes_add_up_to_the_loss(recipe: Path) -> None:
+    config = read_config(recipe, list(DETERMINISTIC))
+    corpus = load_corpus(config)
+    model = AcousticModel(config.model, len(corpus.labels.names))
+    plan = plan_epoch(config, corpus, 0)
+    whole = batch_loss(model, Batches(plan, corpus.noises, None)[0], config)
+    for world in (2, 3):
+        parts = [Batches(plan, corpus.noises, None, rank, world)[0] for rank in range(world)]
+        shares = [batch_loss(model, part, config) for part in parts]
+        torch.testing.assert_close(torch.stack(shares).sum(), whole)
+    assert whole.item() == pytest.approx(math.log(5), rel=0.3)
+
+
+def test_batches_too_small_for_the_processes_are_refused(recipe: Path) -> None:
+    result = run_two("train", recipe, "name=small", "optimisation.batch_seconds=0.5")
+    assert result.returncode != 0
+    assert "error: no batch has a recording for each of 2 processes" in result.stderr
+
+
+# Checkpoints
+
+
+class Harmful:
+    """An object that, unpickled, would run a command."""
+
+    def __init__(self, target: Path) -> None:
+        self.target = target
+
+    def __reduce__(self) -> tuple[Any, tuple[str]]:
+        return os.system, (f"touch {self.target}",)
+
+
+def test_a_checkpoint_with_code_inside_is_refused(trained: Path, tmp_path: Path) -> None:
+    path, target = tmp_path / "harmful.pt", tmp_path / "ran"
+    torch.save(load_checkpoint(trained / BEST) | {"metrics": Harmful(target)}, path)
+    with pytest.raises(CheckpointError, match=r"harmful\.pt: is no readable checkpoint") as caught:
+        load_checkpoint(path)
+    assert "\n" not in str(caught.value)
+    assert not target.exists()
+
+
+@pytest.mark.parametrize("content", [b"", b"words", b"PK\x03\x04", None])
+def test_files_that_are_no_checkpoints(
+    trained: Path, tmp_path: Path, content: bytes | None
+) -> None:
+    path = tmp_path / "x.pt"
+    whole = (trained / BEST).read_bytes()
+    path.write_bytes(whole[: len(whole) // 2] if content is None else content)
+    with pytest.raises(CheckpointError, match=r"x\.pt: is no readable checkpoint") as caught:
+        load_checkpoint(path)
+    assert "\n" not in str(caught.value)
+
+
+def test_other_things_that_torch_saved_are_no_checkpoints(tmp_path: Path) -> None:
+    for content in ([1, 2], {"schema": 99}, {}, torch.zeros(3)):
+        torch.save(content, tmp_path / "x.pt")
+        with pytest.raises(CheckpointError, match=r"x\.pt: not a checkpoint of this version"):
+            load_checkpoint(tmp_path / "x.pt")
+    with pytest.raises(CheckpointError, match=r"missing\.pt"):
+        load_checkpoint(tmp_path / "missing.pt")
+
+
+def test_a_full_disk_leaves_the_last_checkpoint_as_it_was(trained: Path, recipe: Path) -> None:
+    run = trained.parent / "full"
+    shutil.copytree(trained, run)
+    limit = (run / BEST).stat().st_size // 2
+    more = ["name=full", "optimisation.epochs=99", "optimisation.workers=0", *EXACT]
+    result = subprocess.run(
+        [*ASR, "train", str(recipe), *more, "--resume"],
+        env=environment(**ONE_THREAD),
+        preexec_fn=partial(resource.setrlimit, resource.RLIMIT_FSIZE, (limit, limit)),
+        capture_output=True,
+        text=True,
+        timeout=600,
+    )
+    assert result.returncode == 2, result.stderr
+    assert result.stderr.splitlines()[-1].startswith(f"error: {run}")
+    assert "free some space and continue with --resume" in result.stderr
+    for path in trained.iterdir():
+        assert (run / path.name).read_bytes() == path.read_bytes()
+    assert {path.name for path in run.iterdir()} == {path.name for path in trained.iterdir()}
+
+
+def test_a_checkpoint_that_cannot_be_written_is_an_error(trained: Path, tmp_path: Path) -> None:
+    config, labels, model = rebuild(load_checkpoint(trained / BEST), trained / BEST)
+    (tmp_path / "file").touch()
+    with pytest.raises(WriteError, match=r"file/x\.pt: cannot be written"):
+        save_checkpoint(tmp_path / "file" / "x.pt", config, labels, model, Progress(), {})

@@ -1,0 +1,122 @@
+"""Tuning a language model's weights: it finds what helps, and keeps speakers apart."""
+
+import json
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+
+from asr.decode.lm.arpa import NgramModel
+from asr.decode.options import DecodeOptions
+from asr.model import ModelError, load
+from asr.evaluation.accuracy import EvaluationError
+from asr.training.ngram import build, write_arpa
+from asr.studies.tune import GRID, tune
+from tests.support import tiny_models
+from tests.support.commands import run_asr
+from tests.support.tiny_models import FREQUENCIES, HOP, SAMPLE_RATE
+
+FLIPS = 34
+SPEAKERS = ("ann", "bob", "cleo", "dan")
+
+
+def mumble() -> np.ndarray:
+    """A frame of sound between "a" and "b", a hair nearer to "a", with silence around it.
+
+    It is a square wave with FLIPS changes of sign, the first from silence, and a spike whose size
+    makes the feature of tests/tiny_models.py what it should be.
+    """
+    bends = [2 * math.sin(math.pi * FREQUENCIES[letter] / SAMPLE_RATE) for letter in "ab"]
+    bend = sum(bends) / 2 - 1e-4
+    frame = (-1.0) ** (np.arange(HOP) * FLIPS // HOP)
+    frame[2] += (HOP * bend - (2 * FLIPS - 1)) / (2 - bend)
+    # Where a step begins, the model does not see the sound set in: it does not begin here.
+    return np.pad(0.4 * frame, 11 * HOP).astype(np.float32)
+
+
+@pytest.fixture
+def manifest(tmp_path: Path) -> Path:
+    """What everybody says is "b"; the sound alone is taken for "a"."""
+    lines: list[str] = []
+    for speaker in SPEAKERS:
+        soundfile.write(tmp_path / f"{speaker}.wav", mumble(), SAMPLE_RATE)
+        entry = {"audio_filepath": f"{speaker}.wav", "text": "b", "speaker": speaker}
+        lines += [json.dumps(entry)] * (1 + (speaker == "cleo"))
+    path = tmp_path / "manifest.jsonl"
+    path.write_text("\n".join(lines))
+    return path
+
+
+@pytest.fixture
+def options() -> DecodeOptions:
+    lm = NgramModel(build([["b"], ["b", "b"]], 2), "built")
+    return DecodeOptions(lm=lm, alpha=0.0, beta=1.0, oov=0.0)
+
+
+def test_every_speaker_is_reported_with_weights_that_others_need(
+    tmp_path: Path, manifest: Path, options: DecodeOptions
+) -> None:
+    model = load(tiny_models.streaming_ctc(tmp_path / "speech.onnx"))
+    figures = tune(model, manifest, options, speaker="{speaker}")
+    assert figures["recordings"] == 5  # cleo has two
+    assert [fold["reported_on"] for fold in figures["folds"]] == [["bob", "dan"], ["ann", "cleo"]]
+    settings = {tuple(row[name] for name in GRID): row["wer"] for row in figures["settings"]}
+    assert settings[0.0, 1.0] == 1.0
+    for found in (figures["best"], *(fold["best"] for fold in figures["folds"])):
+        assert settings[tuple(found.values())] == 0.0
+    report = {name: rates["wer"] for name, rates in figures["report"].items()}
+    assert report == {"greedy": 1.0, "without it": 1.0, "before": 1.0, "tuned": 0.0}
+
+
+def test_weights_that_help_one_half_are_judged_by_the_other(
+    tmp_path: Path, manifest: Path, options: DecodeOptions
+) -> None:
+    """Bob and dan do say the "a" that is heard: their weights are wrong for ann and cleo."""
+    lines = [json.loads(line) for line in manifest.read_text().splitlines()]
+    for line in lines:
+        line["text"] = "a" if line["speaker"] in ("bob", "dan") else "b"
+    manifest.write_text("\n".join(map(json.dumps, lines)))
+    model = load(tiny_models.streaming_ctc(tmp_path / "speech.onnx"))
+    figures = tune(model, manifest, options, speaker="{speaker}")
+    assert figures["report"]["tuned"]["wer"] == 1.0
+    assert figures["report"]["before"]["wer"] == pytest.approx(3 / 5)
+    assert figures["best"] in [fold["best"] for fold in figures["folds"]]
+    best = tune(model, manifest, options, speaker="{speaker}", halves=False)["report"]["tuned"]
+    assert best["wer"] == pytest.approx(2 / 5)
+
+
+def test_too_few_speakers_are_not_split(
+    tmp_path: Path, manifest: Path, options: DecodeOptions
+) -> None:
+    model = load(tiny_models.streaming_ctc(tmp_path / "speech.onnx"))
+    manifest.write_text(manifest.read_text().splitlines()[0])
+    with pytest.raises(EvaluationError, match=r"has 1 speakers, too few .* --no-halves"):
+        tune(model, manifest, options, speaker="{speaker}")
+    figures = tune(model, manifest, options, speaker="{speaker}", halves=False)
+    assert figures["recordings"] == 1
+    assert figures["folds"] == [{"reported_on": ["ann"], "best": figures["best"]}]
+
+
+def test_a_model_of_keywords_has_nothing_to_tune(
+    tmp_path: Path, manifest: Path, options: DecodeOptions
+) -> None:
+    model = load(tiny_models.streaming_classify(tmp_path / "keywords.onnx"))
+    with pytest.raises(ModelError, match="spots keywords"):
+        tune(model, manifest, options)
+
+
+def test_the_command_prints_the_options_that_evaluate_takes(tmp_path: Path, manifest: Path) -> None:
+    model = tiny_models.streaming_ctc(tmp_path / "speech.onnx")
+    lm, figures = tmp_path / "lm.arpa", tmp_path / "figures.json"
+    write_arpa(build([["b"], ["b", "b"]], 2), lm)
+    result = run_asr("tune", model, manifest, "--lm", lm, "--no-halves", "--json", figures)
+    assert result.returncode == 0, result.stderr
+    best = json.loads(figures.read_text())["best"]
+    flags = ["--lm-weight", str(best["alpha"]), "--word-bonus", str(best["beta"])]
+    assert result.stdout.endswith(f"best: {' '.join(flags)}\n")
+    plain = run_asr("evaluate", model, manifest, "--json", figures)
+    assert json.loads(figures.read_text())["wer"] == 1.0, plain.stderr
+    run_asr("evaluate", model, manifest, "--lm", lm, *flags, "--json", figures)
+    assert json.loads(figures.read_text())["wer"] == 0.0
