@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+
 @dataclass(frozen=True, slots=True)
 class Detection:
     """A keyword. `time` is how much had been heard when it fired, `score` its probability.

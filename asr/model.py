@@ -14,10 +14,10 @@ from asr.events import Detection, NearMiss
 from features.errors import EarshotError
 
 if TYPE_CHECKING:
-    from asr.decode.options import DecodeOptions
     from asr.decode.keywords.typed import SpotOptions
-    from asr.stream import Stream
+    from asr.decode.options import DecodeOptions
     from asr.recognise import Transcript
+    from asr.stream import Stream
 
 BUNDLED = Path(__file__).parent / "models"
 PCM = "pcm"

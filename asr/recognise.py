@@ -7,9 +7,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from asr.events import Detection, Event, NearMiss, Utterance, Word
-from asr.decode.options import DecodeOptions
 from asr.decode.keywords.typed import SpotOptions
+from asr.decode.options import DecodeOptions
+from asr.events import Detection, Event, NearMiss, Utterance, Word
 from asr.model import Model, ModelError
 from asr.stream import NOTHING, Stream, StreamError
 from features.audio import AudioError, read_audio, stream_audio

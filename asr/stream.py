@@ -12,12 +12,12 @@ from typing import NamedTuple, Protocol
 import numpy as np
 
 from asr.card import ModelCard
-from asr.events import Detection, Event
 from asr.decode.keywords.trained import KeywordTrigger
-from asr.decode.options import DecodeOptions, decoder_for
-from asr.runtime.seam import find_seam
 from asr.decode.keywords.typed import KeywordSpotter, SpotOptions
+from asr.decode.options import DecodeOptions, decoder_for
+from asr.events import Detection, Event
 from asr.model import Model, ModelError
+from asr.runtime.seam import find_seam
 from features.activity import quietest
 from features.audio import PEAK_LIMIT
 from features.errors import EarshotError

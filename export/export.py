@@ -20,15 +20,15 @@ from asr.card import (
     ModelCard,
 )
 from asr.decode.lm.neural import NeuralModel
+from asr.evaluation.accuracy import held_out_trials, read_trials
 from asr.files import whole_file
 from asr.model import Model
 from asr.training.checkpoint import best_checkpoint, load_checkpoint, rebuild, rebuild_any
 from asr.training.config import Config
 from asr.training.data.corpus import SILENCE, UNKNOWN
-from asr.training.network.encoders import Latency
-from asr.evaluation.accuracy import held_out_trials, read_trials
-from asr.training.network.language import LanguageModel
 from asr.training.network.acoustic import AcousticModel
+from asr.training.network.encoders import Latency
+from asr.training.network.language import LanguageModel
 from export.graph import build_graph, build_language_graph
 from export.parity import check_language_parity, check_parity
 from export.quantise import check_loss, quantise

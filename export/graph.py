@@ -17,9 +17,9 @@ from onnx import helper, numpy_helper
 from onnxscript import opset18
 from torch import Tensor, nn
 
+from asr.training.network.acoustic import AcousticModel
 from asr.training.network.cells.cell import Cell, State
 from asr.training.network.language import LanguageModel
-from asr.training.network.acoustic import AcousticModel
 from features.mfcc import Mfcc, half_hann
 
 EXAMPLE_SECONDS = 1.0

@@ -11,8 +11,8 @@ import torch
 
 from asr.decode.lm.neural import NeuralModel
 from asr.model import Model
-from asr.training.network.language import LanguageModel
 from asr.training.network.acoustic import AcousticModel
+from asr.training.network.language import LanguageModel
 from features.errors import EarshotError
 
 TOLERANCE = 1e-4

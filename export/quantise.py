@@ -7,8 +7,8 @@ from tempfile import TemporaryDirectory
 import onnx
 from onnxruntime.quantization import QuantType, quantize_dynamic
 
-from asr.model import Model
 from asr.evaluation.accuracy import Trial, run_trials, summarise
+from asr.model import Model
 from export.graph import quiet
 from features.errors import EarshotError
 

@@ -4,10 +4,10 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from asr.decode.options import DecodeOptions
-from asr.decode.keywords.typed import SpotOptions
-from asr.transcripts.formats import EventFormat, Format, detection_line, document
 from asr.batch.workers import Hear
+from asr.decode.keywords.typed import SpotOptions
+from asr.decode.options import DecodeOptions
+from asr.transcripts.formats import EventFormat, Format, detection_line, document
 from features.audio import AudioError, find_audio
 
 

@@ -35,10 +35,10 @@ if TYPE_CHECKING:
     import numpy as np
 
     from asr.batch.sources import Source
-    from asr.decode.options import DecodeOptions
-    from asr.decode.keywords.typed import SpotOptions
-    from asr.transcripts.folder import OutputFolder
     from asr.batch.workers import Start
+    from asr.decode.keywords.typed import SpotOptions
+    from asr.decode.options import DecodeOptions
+    from asr.transcripts.folder import OutputFolder
 
 
 @takes_decoding()

@@ -138,8 +138,8 @@ def bench(
         if model.endswith(".toml"):
             if audio or peers:
                 raise CommandError("a recipe has its own recordings; leave out --audio and --peers")
-            from asr.training.config import read_config
             from asr.studies.bench.training import benchmark_training
+            from asr.training.config import read_config
 
             config = read_config(Path(model), overrides or [])
             benchmark_training(config, threads=threads, json_file=json_file)

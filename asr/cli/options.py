@@ -14,8 +14,8 @@ from asr.cli.terminal import note
 from asr.transcripts.formats import EventFormat
 
 if TYPE_CHECKING:
-    from asr.decode.options import DecodeOptions
     from asr.decode.keywords.typed import SpotOptions
+    from asr.decode.options import DecodeOptions
     from asr.model import Model
 
 Paths = Annotated[

@@ -158,9 +158,9 @@ def evaluate(
     options = either(decoding, spot_options(keywords))
     with training_packages():
         from asr.decode.keywords.typed import SpotOptions
-        from asr.model import load
         from asr.evaluation.accuracy import evaluate
         from asr.evaluation.keywords import evaluate_keywords
+        from asr.model import load
 
         opened = load(model)
         if isinstance(options, SpotOptions):

@@ -11,9 +11,9 @@ from typing import NamedTuple
 import numpy as np
 
 from asr.card import UNCALIBRATED, Calibration, ModelCard
-from asr.events import Alternative, Character, Utterance, Word
 from asr.decode.base import DecodeError
 from asr.decode.confidence import REACH_SECONDS, confidences, readings, stretches
+from asr.events import Alternative, Character, Utterance, Word
 
 SEPARATOR = " "
 PAUSE_SECONDS = 0.8

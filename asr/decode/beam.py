@@ -10,10 +10,10 @@ from typing import Any
 
 import numpy as np
 
-from asr.events import Alternative, Partial, Utterance
-from asr.decode.ctc_paths import align
 from asr.decode.alphabet import Alphabet, Endpointer, Span
+from asr.decode.ctc_paths import align
 from asr.decode.lm.fusion import Fusion
+from asr.events import Alternative, Partial, Utterance
 
 # A label less probable than this in a frame begins nothing there. All such labels together hold
 # less of a frame's probability than the 1e-4 to which a streamed score is exact.

@@ -7,8 +7,8 @@ from collections.abc import Iterable
 
 import numpy as np
 
-from asr.events import Partial, Utterance, Word
 from asr.decode.alphabet import SEPARATOR, Alphabet, Endpointer, Span
+from asr.events import Partial, Utterance, Word
 
 
 class GreedyDecoder:

@@ -6,10 +6,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from asr.card import ModelCard
-from asr.decode.base import DecodeError
 from asr.decode.alphabet import Alphabet
+from asr.decode.base import DecodeError
 from asr.decode.beam import BeamDecoder
 from asr.decode.greedy import GreedyDecoder
+from asr.decode.guides.grammar import Grammar, GrammarGuide
+from asr.decode.lm.arpa import NgramModel, read_arpa
 from asr.decode.lm.fusion import (
     Fusion,
     Hotwords,
@@ -18,10 +20,8 @@ from asr.decode.lm.fusion import (
     WordList,
     language_model,
 )
-from asr.decode.guides.grammar import Grammar, GrammarGuide
-from asr.decode.native import NativeDecoder, NativeSearch
 from asr.decode.lm.neural import NeuralGuide, NeuralModel
-from asr.decode.lm.arpa import NgramModel, read_arpa
+from asr.decode.native import NativeDecoder, NativeSearch
 
 BEAM = 16
 COMPILED = 4  # guides that are kept ready, for models and options used in turn

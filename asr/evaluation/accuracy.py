@@ -13,17 +13,24 @@ from rich.progress import track
 from rich.table import Table
 
 from asr.card import ModelCard
-from asr.events import Word
 from asr.decode.keywords.trained import KeywordTrigger
 from asr.decode.options import DecodeOptions
+from asr.evaluation.intervals import bootstrap_interval, percent, wilson_interval
+from asr.evaluation.words import judge, word_figures, word_lines
+from asr.events import Word
 from asr.files import write_figures
 from asr.model import Model
 from asr.stream import closing_silence, scorer
 from asr.training.config import Config, SourceConfig, read_config
-from asr.training.data.corpus import SILENCE, UNKNOWN, Corpus, load_corpus, plan_validation, read_source
-from asr.evaluation.intervals import bootstrap_interval, percent, wilson_interval
+from asr.training.data.corpus import (
+    SILENCE,
+    UNKNOWN,
+    Corpus,
+    load_corpus,
+    plan_validation,
+    read_source,
+)
 from asr.training.plots import plot_confusion
-from asr.evaluation.words import judge, word_figures, word_lines
 from features.audio import AudioError, read_audio
 from features.errors import EarshotError
 

@@ -26,13 +26,13 @@ from asr.decode.keywords.typed import (
     sounds_of,
     spellings,
 )
+from asr.evaluation.accuracy import EvaluationError
+from asr.evaluation.intervals import percent, wilson_interval
 from asr.files import write_figures
 from asr.model import Model, ModelError
 from asr.stream import scorer
 from asr.training.config import SourceConfig, read_config
 from asr.training.data.corpus import Recording, read_source
-from asr.evaluation.accuracy import EvaluationError
-from asr.evaluation.intervals import percent, wilson_interval
 from asr.training.plots import plot_det
 from features.audio import AudioError, read_audio
 

@@ -7,8 +7,6 @@ from typing import Any
 
 from rich.console import Console
 
-from asr.files import write_figures
-from asr.model import Model, ModelError
 from asr.evaluation.accuracy import (
     EvaluationError,
     Trial,
@@ -16,8 +14,17 @@ from asr.evaluation.accuracy import (
     run_trials,
     speaker_halves,
 )
+from asr.evaluation.words import (
+    Judged,
+    fit_calibration,
+    judge,
+    reliability,
+    word_figures,
+    word_lines,
+)
+from asr.files import write_figures
+from asr.model import Model, ModelError
 from asr.training.plots import plot_reliability
-from asr.evaluation.words import Judged, fit_calibration, judge, reliability, word_figures, word_lines
 from export.export import rewrite_card
 
 

@@ -15,20 +15,20 @@ import onnx
 from rich.console import Console
 from rich.table import Table
 
+from asr.evaluation.accuracy import Outcome, Trial, held_out_trials, run_trials
+from asr.evaluation.intervals import crossed_interval, percent
 from asr.files import whole_file, write_figures
 from asr.model import Model
-from asr.training.network.cells import KINDS
+from asr.studies.bench.cost import macs_per_second
+from asr.studies.bench.inference import SECONDS, best_seconds, speech_shaped_noise
 from asr.training.checkpoint import LAST, load_checkpoint
 from asr.training.config import Config, parse_config, read_config
 from asr.training.data.corpus import load_corpus
-from asr.training.network.encoders import EncoderConfig
-from asr.evaluation.accuracy import Outcome, Trial, held_out_trials, run_trials
-from asr.evaluation.intervals import crossed_interval, percent
 from asr.training.network.acoustic import AcousticModel, ModelConfig
+from asr.training.network.cells import KINDS
+from asr.training.network.encoders import EncoderConfig
 from asr.training.plots import plot_comparison
 from asr.training.train import train_model
-from asr.studies.bench.inference import SECONDS, best_seconds, speech_shaped_noise
-from asr.studies.bench.cost import macs_per_second
 from export.export import export_run
 from export.quantise import quantise
 from features.errors import EarshotError

@@ -8,11 +8,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from asr.training.network.cells.cell import Cell, State
-from asr.training.checkpoint import best_checkpoint, load_checkpoint, rebuild
-from asr.training.network.encoders import Encoder
-from asr.training.network.acoustic import AcousticModel
 from asr.studies.plot_explain import plot_explanation
+from asr.training.checkpoint import best_checkpoint, load_checkpoint, rebuild
+from asr.training.network.acoustic import AcousticModel
+from asr.training.network.cells.cell import Cell, State
+from asr.training.network.encoders import Encoder
 from features.audio import read_audio
 from features.errors import EarshotError
 

@@ -9,14 +9,14 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from asr.files import write_figures
-from asr.training.checkpoint import best_checkpoint, load_checkpoint, rebuild
-from asr.training.network.encoders import Latency
 from asr.evaluation.accuracy import held_out_trials, run_trials, summarise
 from asr.evaluation.intervals import percent
-from asr.training.network.acoustic import AcousticModel
-from asr.training.plots import plot_frontier
+from asr.files import write_figures
 from asr.studies.bench.cost import macs_per_second
+from asr.training.checkpoint import best_checkpoint, load_checkpoint, rebuild
+from asr.training.network.acoustic import AcousticModel
+from asr.training.network.encoders import Latency
+from asr.training.plots import plot_frontier
 from export.export import export_run
 
 LOOK_AHEADS = (0, 80, 160, 320, 640)  # ms

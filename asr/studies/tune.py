@@ -10,10 +10,7 @@ from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
-from asr.events import Utterance
 from asr.decode.options import DecodeOptions, decoder_for
-from asr.files import write_figures
-from asr.model import Model, ModelError
 from asr.evaluation.accuracy import (
     EvaluationError,
     Trial,
@@ -22,6 +19,9 @@ from asr.evaluation.accuracy import (
     speaker_halves,
 )
 from asr.evaluation.intervals import percent
+from asr.events import Utterance
+from asr.files import write_figures
+from asr.model import Model, ModelError
 
 GRID = {
     "alpha": (0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.7, 1.0, 1.5),

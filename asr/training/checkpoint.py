@@ -12,8 +12,8 @@ from torch import nn
 
 from asr.files import whole_file
 from asr.training.config import Config, parse_config
-from asr.training.network.language import LanguageModel
 from asr.training.network.acoustic import AcousticModel
+from asr.training.network.language import LanguageModel
 from features.errors import EarshotError
 
 SCHEMA = 1

@@ -44,9 +44,9 @@ from asr.training.data.corpus import (
     plan_epoch,
     plan_validation,
 )
+from asr.training.network.acoustic import AcousticModel
 from asr.training.network.encoders import EncoderConfig, Latency
 from asr.training.network.language import LanguageModel
-from asr.training.network.acoustic import AcousticModel
 from asr.training.plots import plot_curves
 from features.augment import AugmentConfig, Augmenter
 from features.errors import EarshotError

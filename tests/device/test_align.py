@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from asr.decode.ctc_paths import align
 from asr.decode.alphabet import Alphabet, Span
+from asr.decode.ctc_paths import align
 from tests.support.tiny_models import card
 
 ALPHABET = Alphabet.of(card("ctc", ("<blank>", " ", "a", "b")))

@@ -10,13 +10,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from asr.events import Partial, Utterance
-from asr.decode.base import DecodeError
 from asr.decode.alphabet import PAUSE_SECONDS, Alphabet
+from asr.decode.base import DecodeError
 from asr.decode.beam import BeamDecoder
 from asr.decode.greedy import GreedyDecoder
-from asr.decode.lm.fusion import Fusion, Hotwords, Sum, Weights, WordList, language_model
 from asr.decode.lm.arpa import END, NgramModel
+from asr.decode.lm.fusion import Fusion, Hotwords, Sum, Weights, WordList, language_model
+from asr.events import Partial, Utterance
 from tests.support.tiny_models import HOP, SAMPLE_RATE, WORDS, card
 
 SPELLING = Alphabet.of(card("ctc", ("<blank>", " ", "a", "b")))

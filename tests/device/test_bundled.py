@@ -8,9 +8,9 @@ import pytest
 
 import asr
 from asr.decode.options import DecodeOptions
+from asr.evaluation.accuracy import decide
 from asr.model import BUNDLED
 from asr.training.data.corpus import is_validation_speaker
-from asr.evaluation.accuracy import decide
 from features.audio import find_audio, read_audio
 from tests.support.commands import ROOT, run_asr
 

@@ -10,11 +10,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from asr.card import UNCALIBRATED, Calibration, CardError
-from asr.events import Utterance
 from asr.decode.alphabet import Alphabet
 from asr.decode.beam import BeamDecoder
 from asr.decode.confidence import REACH_SECONDS, confidences, readings, stretches
 from asr.decode.greedy import GreedyDecoder
+from asr.events import Utterance
 from tests.support.tiny_models import HOP, LETTERS, SAMPLE_RATE, card
 
 FRAME = HOP / SAMPLE_RATE

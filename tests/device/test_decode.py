@@ -9,12 +9,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from asr.card import ModelCard, Trigger
-from asr.events import Detection, Partial, Utterance
 from asr.decode.alphabet import LONGEST_SECONDS, PAUSE_SECONDS, UTMOST_SECONDS, Alphabet
 from asr.decode.beam import BeamDecoder
 from asr.decode.greedy import GreedyDecoder
 from asr.decode.keywords.trained import KeywordTrigger
 from asr.decode.keywords.typed import SpotOptions, parse_keywords
+from asr.events import Detection, Partial, Utterance
 from tests.support.tiny_models import HOP, KEYWORDS, LETTERS, SAMPLE_RATE, WORDS, card
 
 FRAME = HOP / SAMPLE_RATE

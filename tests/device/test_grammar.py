@@ -8,11 +8,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from asr.events import Utterance
-from asr.decode.base import DecodeError
 from asr.decode.alphabet import Alphabet
+from asr.decode.base import DecodeError
 from asr.decode.beam import BeamDecoder
 from asr.decode.guides.grammar import Expansion, Grammar, GrammarGuide, read_grammar
+from asr.events import Utterance
 from tests.support.tiny_models import card
 
 LETTERS = Alphabet.of(card("ctc", ("<blank>", " ", *"abcdefghijklmnopqrstuvwxyz'")))

@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 from onnx import helper
 
 import asr
-from asr.runtime.seam import UNSURE, find_seam
 from asr.model import Model
+from asr.runtime.seam import UNSURE, find_seam
 from asr.stream import WHOLE_SECONDS, WholeScorer, scorer
 from features.activity import quietest
 from tests.support import tiny_models

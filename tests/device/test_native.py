@@ -10,15 +10,14 @@ import soundfile
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from asr.events import Utterance
-from asr.decode.base import DecodeError
 from asr.decode.alphabet import Alphabet
+from asr.decode.base import DecodeError
+from asr.decode.lm.arpa import NgramModel, read_arpa
 from asr.decode.lm.fusion import Weights, language_model
 from asr.decode.native import LEAST_LOG_PROB, NativeDecoder, NativeSearch
-from asr.decode.lm.arpa import NgramModel, read_arpa
 from asr.decode.options import DecodeOptions, decoder_for
+from asr.events import Utterance
 from asr.training.ngram import build, write_arpa
-from tests.support.commands import ROOT, hide_packages, run_asr
 from tests.device.test_beam import (
     EVERYTHING,
     NAMING,
@@ -34,8 +33,9 @@ from tests.device.test_beam import (
     utterances,
     word_model,
 )
-from tests.training.test_tune import mumble
+from tests.support.commands import ROOT, hide_packages, run_asr
 from tests.support.tiny_models import SAMPLE_RATE, WORDS, card
+from tests.training.test_tune import mumble
 
 pytest.importorskip("ctc_beam_decoder")
 

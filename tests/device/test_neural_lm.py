@@ -15,11 +15,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from asr.card import METADATA_KEY, CardError
-from asr.decode.base import DecodeError
 from asr.decode.alphabet import Alphabet
+from asr.decode.base import DecodeError
+from asr.decode.lm.arpa import END
 from asr.decode.lm.fusion import Weights
 from asr.decode.lm.neural import NeuralGuide, NeuralModel
-from asr.decode.lm.arpa import END
 from asr.files import WriteError
 from asr.model import ModelError, load
 from asr.training.checkpoint import BEST, CheckpointError, load_checkpoint, rebuild, rebuild_any
@@ -29,11 +29,11 @@ from asr.training.network.language import LanguageModel
 from asr.training.ngram import perplexity
 from asr.training.train import train
 from export.parity import TOLERANCE, ParityError, check_language_parity
+from tests.device.test_beam import check_exact, scores_of
 from tests.support import tiny_models
 from tests.support.commands import run_asr
-from tests.device.test_beam import check_exact, scores_of
-from tests.training.test_tune import mumble
 from tests.support.tiny_models import LETTERS, SAMPLE_RATE, card
+from tests.training.test_tune import mumble
 
 WORDS = ("b", "bc", "bca")
 TEXTS = [" ".join(words) for n in (1, 2, 3) for words in itertools.product(WORDS, repeat=n)]

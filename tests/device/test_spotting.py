@@ -11,9 +11,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from asr.events import Detection, NearMiss
-from asr.decode.base import DecodeError
 from asr.decode.alphabet import Alphabet
+from asr.decode.base import DecodeError
 from asr.decode.keywords.typed import (
     CONFIRM_SECONDS,
     LEAST_SCORE,
@@ -28,9 +27,10 @@ from asr.decode.keywords.typed import (
     parse_keywords,
     spellings,
 )
+from asr.events import Detection, NearMiss
 from asr.model import Model, ModelError, load
-from tests.support import tiny_models
 from tests.device.test_beam import scores_of
+from tests.support import tiny_models
 from tests.support.tiny_models import SAMPLE_RATE, card, tones
 
 HOP_OF_PEAK = round(CONFIRM_SECONDS * SAMPLE_RATE)  # a peak stands for one frame on either side

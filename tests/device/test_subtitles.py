@@ -13,9 +13,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from asr.events import Alternative, Utterance, Word
+from asr.recognise import Transcript
 from asr.transcripts.formats import Format, document, pieces
 from asr.transcripts.subtitles import GAP, LINE_LENGTH, LONGEST, SHORTEST, Cue, cues, srt, vtt
-from asr.recognise import Transcript
 
 
 def utterance(*words: tuple[str, float, float]) -> Utterance:

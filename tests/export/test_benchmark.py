@@ -17,15 +17,15 @@ import asr.studies.bench.inference
 from asr.card import METADATA_KEY
 from asr.files import WriteError
 from asr.model import Model, bundled_models, session_options
-from asr.studies.bench.inference import benchmark, gemm_peak, speech_shaped_noise
 from asr.studies.bench.cost import macs_per_second, time_by_operator
+from asr.studies.bench.inference import benchmark, gemm_peak, speech_shaped_noise
+from asr.studies.bench.peers import recognise, torch_model
 from export.export import export_run
 from export.graph import example_inputs
-from asr.studies.bench.peers import recognise, torch_model
 from features.audio import AudioError
+from tests.export.test_export import ENCODERS, HEADS, MFCC, save_run
 from tests.support import tiny_models
 from tests.support.commands import hide_packages, run_asr
-from tests.export.test_export import ENCODERS, HEADS, MFCC, save_run
 from tests.support.tiny_models import SAMPLE_RATE, tones
 
 FIGURES = {

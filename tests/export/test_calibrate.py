@@ -10,9 +10,9 @@ import pytest
 import soundfile
 
 from asr.card import UNCALIBRATED, ModelCard
+from asr.evaluation.accuracy import EvaluationError
 from asr.files import WriteError
 from asr.model import Model, ModelError, load
-from asr.evaluation.accuracy import EvaluationError
 from asr.studies.calibrate import calibrate
 from tests.support import tiny_models
 from tests.support.commands import run_asr

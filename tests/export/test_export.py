@@ -17,12 +17,12 @@ import export.export
 from asr.files import WriteError
 from asr.model import Model, ModelError
 from asr.stream import scorer
-from asr.training.network.cells import KINDS, Kind
-from asr.training.network.cells.cell import Cell, State
+from asr.studies.bench.cost import macs_per_second
 from asr.training.checkpoint import BEST, CheckpointError, Progress, save_checkpoint
 from asr.training.config import Config, parse_config
 from asr.training.network.acoustic import AcousticModel
-from asr.studies.bench.cost import macs_per_second
+from asr.training.network.cells import KINDS, Kind
+from asr.training.network.cells.cell import Cell, State
 from export.export import export_run
 from export.graph import build_graph
 from export.parity import TOLERANCE, ParityError

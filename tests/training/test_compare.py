@@ -10,13 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from asr.training.network.cells import KINDS
-from asr.training.checkpoint import LAST, load_checkpoint
-from asr.training.config import read_config
-from asr.training.network.encoders import EncoderConfig
-from asr.training.network.heads import HeadConfig
 from asr.evaluation.intervals import crossed_interval
-from asr.training.network.acoustic import ModelConfig
 from asr.studies.compare import (
     FIGURES,
     ComparisonError,
@@ -25,6 +19,12 @@ from asr.studies.compare import (
     of_kind,
     summarise,
 )
+from asr.training.checkpoint import LAST, load_checkpoint
+from asr.training.config import read_config
+from asr.training.network.acoustic import ModelConfig
+from asr.training.network.cells import KINDS
+from asr.training.network.encoders import EncoderConfig
+from asr.training.network.heads import HeadConfig
 from tests.support.commands import run_asr
 from tests.support.tiny_training import write_words_recipe
 

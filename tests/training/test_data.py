@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 
 import asr.training
 from asr.training.config import Config, parse_config, read_config
+from asr.training.data.cache import PcmCache
 from asr.training.data.corpus import (
     BLANK,
     NOISE_HELD_OUT,
@@ -37,10 +38,15 @@ from asr.training.data.corpus import (
     plan_validation,
     read_source,
 )
-from asr.training.data.cache import PcmCache
 from features.audio import AudioError, read_audio
 from features.augment import AugmentConfig, Augmenter
-from tests.support.synthetic_speech import SAMPLE_RATE, speaker, write_manifest, write_noise, write_words
+from tests.support.synthetic_speech import (
+    SAMPLE_RATE,
+    speaker,
+    write_manifest,
+    write_noise,
+    write_words,
+)
 
 RECIPES = sorted(Path(asr.training.__path__[0], "recipes").glob("*.toml"))
 RECORDINGS = os.environ.get("ASR_DATA")

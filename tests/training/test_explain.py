@@ -7,8 +7,6 @@ import pytest
 import soundfile as sf
 import torch
 
-from asr.training.network.cells import KINDS
-from asr.training.network.encoders import Encoder, EncoderConfig
 from asr.studies.explain import (
     activities,
     encode,
@@ -17,9 +15,11 @@ from asr.studies.explain import (
     look_inside,
     trace,
 )
+from asr.training.network.cells import KINDS
+from asr.training.network.encoders import Encoder, EncoderConfig
 from features.errors import EarshotError
-from tests.support.commands import run_asr
 from tests.export.test_export import save_run
+from tests.support.commands import run_asr
 from tests.support.tiny_models import SAMPLE_RATE, tones
 
 INPUTS = 8

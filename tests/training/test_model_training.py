@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
+from asr.training.network.acoustic import AcousticModel, ModelConfig
 from asr.training.network.encoders import Dropout, Encoder, EncoderConfig
 from asr.training.network.heads import HeadConfig, HeadConfigError
-from asr.training.network.acoustic import AcousticModel, ModelConfig
 from features.augment import AugmentConfig
 
 LABELS = 5

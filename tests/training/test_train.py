@@ -31,8 +31,8 @@ from asr.training.checkpoint import (
 )
 from asr.training.config import read_config
 from asr.training.data.corpus import Batches, load_corpus, plan_epoch
-from asr.training.network.encoders import EncoderConfig
 from asr.training.network.acoustic import AcousticModel
+from asr.training.network.encoders import EncoderConfig
 from asr.training.train import (
     TrainingError,
     batch_loss,

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 import asr.studies.bench.training
-from asr.training.config import read_config
 from asr.studies.bench.training import benchmark_training
+from asr.training.config import read_config
 from tests.support.commands import run_asr
 from tests.support.tiny_training import write_speech_recipe, write_words_recipe
 

@@ -10,10 +10,10 @@ import soundfile
 
 from asr.decode.lm.arpa import NgramModel
 from asr.decode.options import DecodeOptions
-from asr.model import ModelError, load
 from asr.evaluation.accuracy import EvaluationError
-from asr.training.ngram import build, write_arpa
+from asr.model import ModelError, load
 from asr.studies.tune import GRID, tune
+from asr.training.ngram import build, write_arpa
 from tests.support import tiny_models
 from tests.support.commands import run_asr
 from tests.support.tiny_models import FREQUENCIES, HOP, SAMPLE_RATE

@@ -6,7 +6,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from asr.card import UNCALIBRATED, Calibration
-from asr.events import Word
 from asr.decode.confidence import confidences
 from asr.evaluation.accuracy import Outcome
 from asr.evaluation.words import (
@@ -21,6 +20,7 @@ from asr.evaluation.words import (
     word_figures,
     word_lines,
 )
+from asr.events import Word
 
 COUNT = 20_000
 NO_TIMES = np.zeros((0, 2))

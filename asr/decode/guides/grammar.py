@@ -20,8 +20,8 @@ from typing import Literal, NamedTuple
 
 import numpy as np
 
-from asr.decode.base import DecodeError
 from asr.decode.alphabet import Alphabet
+from asr.decode.base import DecodeError
 from asr.decode.lm.fusion import CACHED_ROWS, CachedRows
 
 HEADER = re.compile(r"\ufeff?\s*#JSGF\s+V1\.0[^;\n]*;")

@@ -6,9 +6,9 @@ from functools import reduce
 import numpy as np
 
 from asr.card import ModelCard
-from asr.events import Detection
 from asr.decode.base import DecodeError
 from asr.decode.keywords.typed import SpotOptions
+from asr.events import Detection
 
 
 class KeywordTrigger:

@@ -15,9 +15,9 @@ from typing import NamedTuple
 import numpy as np
 
 from asr.card import ModelCard
-from asr.events import Detection, NearMiss
-from asr.decode.base import DecodeError
 from asr.decode.alphabet import Alphabet
+from asr.decode.base import DecodeError
+from asr.events import Detection, NearMiss
 
 THRESHOLD = 0.7
 REFRACTORY_SECONDS = 0.5

@@ -11,8 +11,8 @@ from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
-from asr.decode.base import DecodeError
 from asr.decode.alphabet import Alphabet
+from asr.decode.base import DecodeError
 from asr.decode.lm.arpa import END, SPACES, Context, NgramModel
 
 CACHED_ROWS = 2**14

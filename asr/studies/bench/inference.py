@@ -22,9 +22,9 @@ import soundfile
 from rich.console import Console
 from rich.table import Table
 
+from asr.evaluation.intervals import percent
 from asr.files import write_figures
 from asr.model import Model, session_options
-from asr.evaluation.intervals import percent
 from asr.studies.bench.cost import macs_per_second, time_by_operator
 from features.audio import find_audio, stream_audio
 from features.errors import EarshotError

@@ -14,16 +14,16 @@ from torch import Tensor
 
 from asr.card import ModelCard
 from asr.decode.options import BEAM, DecodeOptions
+from asr.evaluation.accuracy import decide
+from asr.evaluation.intervals import wilson_interval
 from asr.model import Model
+from asr.studies.bench.inference import REPEATS, BenchmarkError, best_seconds
+from asr.studies.tune import decoded
 from asr.training.config import SourceConfig
 from asr.training.data.corpus import read_source
-from asr.training.network.encoders import EncoderConfig
-from asr.evaluation.accuracy import decide
-from asr.training.network.heads import HeadConfig
-from asr.evaluation.intervals import wilson_interval
 from asr.training.network.acoustic import AcousticModel, ModelConfig
-from asr.studies.tune import decoded
-from asr.studies.bench.inference import REPEATS, BenchmarkError, best_seconds
+from asr.training.network.encoders import EncoderConfig
+from asr.training.network.heads import HeadConfig
 from features.audio import find_audio, read_audio
 from features.mfcc import MfccConfig
 

@@ -19,10 +19,11 @@ from rich.console import Console
 from torch import nn
 
 from asr.files import write_figures
+from asr.studies.bench.inference import figure_table
 from asr.training.config import Config
 from asr.training.data.corpus import Batch, Batches, loader
-from asr.training.network.encoders import EncoderConfig, Latency
 from asr.training.network.acoustic import AcousticModel
+from asr.training.network.encoders import EncoderConfig, Latency
 from asr.training.train import (
     Run,
     draw_latency,
@@ -31,7 +32,6 @@ from asr.training.train import (
     start_run,
     train_step,
 )
-from asr.studies.bench.inference import figure_table
 
 STEPS = 20
 ROUNDS = 3

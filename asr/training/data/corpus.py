@@ -21,10 +21,10 @@ from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 from torch.utils.data import DataLoader, Dataset
 
+from asr.batch.workers import cores
 from asr.decode.lm.arpa import END
 from asr.training.config import Config, ConfigError, SourceConfig, expand
 from asr.training.data.cache import PcmCache
-from asr.batch.workers import cores
 from features.audio import AudioError, find_audio, read_audio
 from features.augment import Augmenter
 from features.errors import EarshotError

@@ -7,10 +7,10 @@ cells, settings and training are the same.
 
 from torch import Tensor, nn
 
+from asr.training.network.acoustic import ModelConfig
 from asr.training.network.cells.cell import State
 from asr.training.network.encoders import Encoder
 from asr.training.network.heads import CtcHead
-from asr.training.network.acoustic import ModelConfig
 from features.augment import AugmentConfig
 
 
