@@ -152,7 +152,7 @@ class Decoding:
 
     def read(self) -> "DecodeOptions":
         """Read the files that are named; what is not given stays as the library has it."""
-        from asr.decode.guides.grammar import read_grammar
+        from asr.decode.guides.jsgf import read_grammar
         from asr.decode.options import DecodeOptions, read_lm, read_words
 
         chosen: dict[str, Any] = {

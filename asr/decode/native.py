@@ -17,7 +17,7 @@ from asr.decode.alphabet import Alphabet, Endpointer
 from asr.decode.base import DecodeError
 from asr.decode.ctc_paths import align
 from asr.decode.lm.arpa import LN_10, NgramModel
-from asr.decode.lm.fusion import Weights, check_alphabet, sentence_scores
+from asr.decode.lm.language_model import Weights, check_alphabet, sentence_scores
 from asr.events import Alternative, Utterance
 
 # A text can take two places in its beam: one where it ends in a blank, one in its last label.

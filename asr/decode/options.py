@@ -10,17 +10,15 @@ from asr.decode.alphabet import Alphabet
 from asr.decode.base import DecodeError
 from asr.decode.beam import BeamDecoder
 from asr.decode.greedy import GreedyDecoder
-from asr.decode.guides.grammar import Grammar, GrammarGuide
+from asr.decode.guides.grammar import GrammarGuide
+from asr.decode.guides.hotwords import Hotwords
+from asr.decode.guides.jsgf import Grammar
+from asr.decode.guides.word_list import WordList
 from asr.decode.lm.arpa import NgramModel, read_arpa
-from asr.decode.lm.fusion import (
-    Fusion,
-    Hotwords,
-    Sum,
-    Weights,
-    WordList,
-    language_model,
-)
+from asr.decode.lm.fusion import Fusion, Sum
+from asr.decode.lm.language_model import Weights
 from asr.decode.lm.neural import NeuralGuide, NeuralModel
+from asr.decode.lm.ngram import language_model
 from asr.decode.native import NativeDecoder, NativeSearch
 
 BEAM = 16

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from asr.decode.lm.arpa import END, LN_10, SPACES, START, UNKNOWN, Table
-from asr.decode.lm.fusion import LanguageModel, sentence_scores
+from asr.decode.lm.language_model import LanguageModel, sentence_scores
 from asr.files import whole_file
 from features.errors import EarshotError
 

@@ -14,8 +14,12 @@ from asr.decode.alphabet import PAUSE_SECONDS, Alphabet
 from asr.decode.base import DecodeError
 from asr.decode.beam import BeamDecoder
 from asr.decode.greedy import GreedyDecoder
+from asr.decode.guides.hotwords import Hotwords
+from asr.decode.guides.word_list import WordList
 from asr.decode.lm.arpa import END, NgramModel
-from asr.decode.lm.fusion import Fusion, Hotwords, Sum, Weights, WordList, language_model
+from asr.decode.lm.fusion import Fusion, Sum
+from asr.decode.lm.language_model import Weights
+from asr.decode.lm.ngram import language_model
 from asr.events import Partial, Utterance
 from tests.support.tiny_models import HOP, SAMPLE_RATE, WORDS, card
 

@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from asr.decode.alphabet import Alphabet
 from asr.decode.base import DecodeError
 from asr.decode.beam import BeamDecoder
-from asr.decode.guides.grammar import Expansion, Grammar, GrammarGuide, read_grammar
+from asr.decode.guides.grammar import GrammarGuide
+from asr.decode.guides.jsgf import Expansion, Grammar, read_grammar
 from asr.events import Utterance
 from tests.support.tiny_models import card
 

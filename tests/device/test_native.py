@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 from asr.decode.alphabet import Alphabet
 from asr.decode.base import DecodeError
 from asr.decode.lm.arpa import NgramModel, read_arpa
-from asr.decode.lm.fusion import Weights, language_model
+from asr.decode.lm.language_model import Weights
+from asr.decode.lm.ngram import language_model
 from asr.decode.native import LEAST_LOG_PROB, NativeDecoder, NativeSearch
 from asr.decode.options import DecodeOptions, decoder_for
 from asr.events import Utterance

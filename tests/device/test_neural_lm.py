@@ -18,7 +18,7 @@ from asr.card import METADATA_KEY, CardError
 from asr.decode.alphabet import Alphabet
 from asr.decode.base import DecodeError
 from asr.decode.lm.arpa import END
-from asr.decode.lm.fusion import Weights
+from asr.decode.lm.language_model import Weights
 from asr.decode.lm.neural import NeuralGuide, NeuralModel
 from asr.files import WriteError
 from asr.model import ModelError, load

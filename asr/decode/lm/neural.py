@@ -14,7 +14,7 @@ import onnxruntime as ort
 from asr.card import CardError, LanguageCard
 from asr.decode.alphabet import SEPARATOR, Alphabet
 from asr.decode.lm.arpa import END, SPACES
-from asr.decode.lm.fusion import Weights, check_alphabet
+from asr.decode.lm.language_model import Weights, check_alphabet
 from asr.model import LOG_PROBS, NEXT, State, open_session
 
 LABELS = "labels"
