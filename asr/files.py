@@ -1,7 +1,9 @@
-"""Files that are written whole or not at all."""
+"""Text files, read in one way; and files that are written whole or not at all."""
 
+import codecs
 import contextlib
 import json
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -11,8 +13,51 @@ from features.errors import EarshotError
 ANOTHER_FILE = "name another file"
 
 
+class ReadError(EarshotError, OSError):
+    """A text file cannot be read."""
+
+
 class WriteError(EarshotError, OSError):
     """A file cannot be written to where it was wanted."""
+
+
+def read_text(path: str | os.PathLike[str], kind: str = "text") -> str:
+    """Return what a text file says. kind: what it should be, for the message of a ReadError."""
+    try:
+        content = Path(path).read_bytes()
+    except (OSError, ValueError) as error:  # ValueError: a path with a null character
+        reason = getattr(error, "strerror", None) or error
+        raise ReadError(f"{path}: cannot be read as {kind} ({reason}); name a text file") from None
+    return decode_text(content, path, kind)
+
+
+def decode_text(content: bytes, path: str | os.PathLike[str], kind: str = "text") -> str:
+    """Return the text of a file's content: UTF-8, with or without a byte order mark.
+
+    Raises ReadError, which names `path` and the `kind` of file that it should be.
+    """
+    try:
+        return content.removeprefix(codecs.BOM_UTF8).decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise ReadError(
+            f"{path}: cannot be read as {kind} (byte {error.start + 1} is not UTF-8); "
+            "save it as text in UTF-8"
+        ) from None
+
+
+def split_lines(text: str) -> list[str]:
+    """Return the lines of a text without their ends.
+
+    Only a line feed ends a line, with or without a carriage return before it: `str.splitlines`
+    also cuts at characters that stand inside lines, such as U+2028 in a JSON string.
+    """
+    lines = [line.removesuffix("\r") for line in text.split("\n")]
+    return lines if lines[-1] else lines[:-1]
+
+
+def read_lines(path: str | os.PathLike[str], kind: str = "text") -> list[str]:
+    """Return the lines of a text file (`read_text`, `split_lines`). Raises ReadError."""
+    return split_lines(read_text(path, kind))
 
 
 @contextlib.contextmanager

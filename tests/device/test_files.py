@@ -1,11 +1,11 @@
-"""Files are whole or as they were."""
+"""Text files are read in one way; files are written whole or stay as they were."""
 
 import os
 from pathlib import Path
 
 import pytest
 
-from asr.files import WriteError, whole_file, write_figures
+from asr.files import ReadError, WriteError, read_lines, read_text, whole_file, write_figures
 from features.errors import EarshotError
 
 
@@ -64,3 +64,35 @@ def test_what_is_no_file_is_written_to_and_stays(tmp_path: Path) -> None:
     write_figures(pipe, {"n": 1})
     assert os.read(reader, 100) == b'{\n  "n": 1\n}\n' and pipe.is_fifo()
     os.close(reader)
+
+
+@pytest.mark.parametrize("mark", [b"", b"\xef\xbb\xbf"])
+def test_text_is_utf8_with_or_without_a_byte_order_mark(tmp_path: Path, mark: bytes) -> None:
+    (tmp_path / "a.txt").write_bytes(mark + "größe\n".encode())
+    assert read_text(tmp_path / "a.txt") == "größe\n"
+
+
+@pytest.mark.parametrize(
+    ("content", "lines"),
+    [
+        ("", []),
+        ("\n", [""]),
+        ("a\nb", ["a", "b"]),
+        ("a\r\n\r\nb\r\n", ["a", "", "b"]),
+        ("a\u2028b\u0085c\x0bd\x0ce\rf\x1cg\n", ["a\u2028b\u0085c\x0bd\x0ce\rf\x1cg"]),
+    ],
+)
+def test_only_line_feeds_end_lines(tmp_path: Path, content: str, lines: list[str]) -> None:
+    (tmp_path / "a.txt").write_bytes(content.encode())
+    assert read_lines(tmp_path / "a.txt") == lines
+
+
+def test_what_cannot_be_read_as_text_is_named_with_the_remedy(tmp_path: Path) -> None:
+    (tmp_path / "a.txt").write_bytes("größe".encode("latin-1"))
+    for name, complaint in [
+        ("a.txt", r"a word list \(byte 3 is not UTF-8\); save it as text in UTF-8$"),
+        ("none.txt", r"a word list \(No such file or directory\); name a text file$"),
+        ("\0.txt", r"a word list \(embedded null byte\); name a text file$"),
+    ]:
+        with pytest.raises(ReadError, match=f"{name}: cannot be read as {complaint}"):
+            read_lines(tmp_path / name, "a word list")
