@@ -25,7 +25,7 @@ from asr.files import whole_file
 from asr.model import Model
 from asr.training.checkpoint import best_checkpoint, load_checkpoint, rebuild, rebuild_any
 from asr.training.config import Config
-from asr.training.data.corpus import SILENCE, UNKNOWN
+from asr.training.data.labels import SILENCE, UNKNOWN
 from asr.training.network.acoustic import AcousticModel
 from asr.training.network.encoders import Latency
 from asr.training.network.language import LanguageModel

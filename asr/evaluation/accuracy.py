@@ -22,14 +22,10 @@ from asr.files import write_figures
 from asr.model import Model
 from asr.stream import closing_silence, scorer
 from asr.training.config import Config, SourceConfig, read_config
-from asr.training.data.corpus import (
-    SILENCE,
-    UNKNOWN,
-    Corpus,
-    load_corpus,
-    plan_validation,
-    read_source,
-)
+from asr.training.data.corpus import Corpus, load_corpus
+from asr.training.data.labels import SILENCE, UNKNOWN
+from asr.training.data.plan import plan_validation
+from asr.training.data.sources import read_source
 from asr.training.plots import plot_confusion
 from features.audio import AudioError, read_audio
 from features.errors import EarshotError

@@ -32,7 +32,7 @@ from asr.files import write_figures
 from asr.model import Model, ModelError
 from asr.stream import scorer
 from asr.training.config import SourceConfig, read_config
-from asr.training.data.corpus import Recording, read_source
+from asr.training.data.sources import Recording, read_source
 from asr.training.plots import plot_det
 from features.audio import AudioError, read_audio
 

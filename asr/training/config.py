@@ -19,6 +19,8 @@ from asr.training.network.acoustic import ModelConfig
 from features.augment import AugmentConfig
 from features.errors import EarshotError
 
+CHARACTERS_PER_SECOND = 15  # of speech: what a second in the settings is to texts alone
+
 
 class ConfigError(EarshotError, ValueError):
     """A configuration that cannot be read or makes no sense."""
@@ -189,6 +191,23 @@ class Config:
     def warm(self, epoch: int) -> bool:
         """Whether this epoch is for finding the alignment: plain and short recordings only."""
         return self.model.head.kind == "ctc" and epoch < self.data.warm_epochs
+
+    @property
+    def classifies(self) -> bool:
+        """Whether the model gives one label to a recording."""
+        return self.model.head.kind == "classify"
+
+    @property
+    def rate(self) -> int:
+        """Samples a second; for a language model, characters."""
+        if self.model.head.kind == "lm":
+            return CHARACTERS_PER_SECOND
+        return self.model.mfcc.sample_rate
+
+    @property
+    def window(self) -> int:
+        """Samples that a classifier decides over."""
+        return round(self.model.head.window * self.rate)
 
     @property
     def run(self) -> Path:

@@ -55,7 +55,7 @@ def _texts(path: Path) -> Iterable[str]:
 
 def _recipe_texts(recipe: Path) -> list[str]:
     from asr.training.config import read_config
-    from asr.training.data.corpus import read_source
+    from asr.training.data.sources import read_source
 
     sources = enumerate(read_config(recipe, []).data.sources)
     spoken = (source for source in sources if source[1].kind != "noise")

@@ -33,17 +33,10 @@ from asr.training.checkpoint import (
     save_checkpoint,
 )
 from asr.training.config import Config, OptimisationConfig, expand, parse_config, read_config
-from asr.training.data.corpus import (
-    Batch,
-    Batches,
-    Corpus,
-    Labels,
-    TextBatches,
-    load_corpus,
-    loader,
-    plan_epoch,
-    plan_validation,
-)
+from asr.training.data.batches import Batch, Batches, TextBatches, loader
+from asr.training.data.corpus import Corpus, load_corpus
+from asr.training.data.labels import Labels
+from asr.training.data.plan import plan_epoch, plan_validation
 from asr.training.network.acoustic import AcousticModel
 from asr.training.network.encoders import EncoderConfig, Latency
 from asr.training.network.language import LanguageModel

@@ -10,7 +10,7 @@ import asr
 from asr.decode.options import DecodeOptions
 from asr.evaluation.accuracy import decide
 from asr.model import BUNDLED
-from asr.training.data.corpus import is_validation_speaker
+from asr.training.data.sources import is_validation_speaker
 from features.audio import find_audio, read_audio
 from tests.support.commands import ROOT, run_asr
 

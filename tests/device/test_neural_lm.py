@@ -24,7 +24,9 @@ from asr.files import WriteError
 from asr.model import ModelError, load
 from asr.training.checkpoint import BEST, CheckpointError, load_checkpoint, rebuild, rebuild_any
 from asr.training.config import ConfigError, read_config
-from asr.training.data.corpus import BLANK, load_corpus, plan_epoch
+from asr.training.data.corpus import load_corpus
+from asr.training.data.labels import BLANK
+from asr.training.data.plan import plan_epoch
 from asr.training.network.language import LanguageModel
 from asr.training.ngram import perplexity
 from asr.training.train import train

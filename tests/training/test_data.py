@@ -18,26 +18,13 @@ from hypothesis import strategies as st
 
 import asr.training
 from asr.training.config import Config, parse_config, read_config
+from asr.training.data.batches import Batches, loader
 from asr.training.data.cache import PcmCache
-from asr.training.data.corpus import (
-    BLANK,
-    NOISE_HELD_OUT,
-    SILENCE,
-    UNKNOWN,
-    Batches,
-    Corpus,
-    DataError,
-    Example,
-    Item,
-    Labels,
-    Recording,
-    is_validation_speaker,
-    load_corpus,
-    loader,
-    plan_epoch,
-    plan_validation,
-    read_source,
-)
+from asr.training.data.corpus import NOISE_HELD_OUT, Corpus, Example, load_corpus
+from asr.training.data.items import Item
+from asr.training.data.labels import BLANK, SILENCE, UNKNOWN, Labels
+from asr.training.data.plan import plan_epoch, plan_validation
+from asr.training.data.sources import DataError, Recording, is_validation_speaker, read_source
 from features.audio import AudioError, read_audio
 from features.augment import AugmentConfig, Augmenter
 from tests.support.synthetic_speech import (

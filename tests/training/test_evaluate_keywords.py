@@ -14,7 +14,7 @@ from asr.evaluation.accuracy import EvaluationError
 from asr.evaluation.keywords import RATES, Said, evaluate_keywords, find_said
 from asr.events import Detection
 from asr.model import Model, ModelError, load
-from asr.training.data.corpus import DataError, Recording
+from asr.training.data.sources import DataError, Recording
 from features.audio import read_audio
 from tests.support.commands import run_asr
 from tests.support.tiny_models import SAMPLE_RATE, tones

@@ -8,7 +8,7 @@ import pytest
 import soundfile as sf
 
 from asr.training.config import SourceConfig
-from asr.training.data.corpus import read_source
+from asr.training.data.sources import read_source
 from asr.training.synthesise import SAMPLE_RATE, SynthesisError, draw_readings, synthesise
 from tests.support.commands import run_asr
 

@@ -30,7 +30,9 @@ from asr.training.checkpoint import (
     save_checkpoint,
 )
 from asr.training.config import read_config
-from asr.training.data.corpus import Batches, load_corpus, plan_epoch
+from asr.training.data.batches import Batches
+from asr.training.data.corpus import load_corpus
+from asr.training.data.plan import plan_epoch
 from asr.training.network.acoustic import AcousticModel
 from asr.training.network.encoders import EncoderConfig
 from asr.training.train import (

@@ -20,7 +20,7 @@ from asr.model import Model
 from asr.studies.bench.inference import REPEATS, BenchmarkError, best_seconds
 from asr.studies.tune import decoded
 from asr.training.config import SourceConfig
-from asr.training.data.corpus import read_source
+from asr.training.data.sources import read_source
 from asr.training.network.acoustic import AcousticModel, ModelConfig
 from asr.training.network.encoders import EncoderConfig
 from asr.training.network.heads import HeadConfig

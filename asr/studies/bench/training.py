@@ -21,7 +21,7 @@ from torch import nn
 from asr.files import write_figures
 from asr.studies.bench.inference import figure_table
 from asr.training.config import Config
-from asr.training.data.corpus import Batch, Batches, loader
+from asr.training.data.batches import Batch, Batches, loader
 from asr.training.network.acoustic import AcousticModel
 from asr.training.network.encoders import EncoderConfig, Latency
 from asr.training.train import (

@@ -1,0 +1,108 @@
+"""Planned items to padded tensors."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
+from torch.utils.data import DataLoader, Dataset
+
+from asr.batch.workers import cores
+from asr.training.data.items import Item
+from features.augment import Augmenter
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Padded inputs [batch, samples] with lengths, and targets one after the other.
+
+    inputs: waveforms or, for a language model, the label before each target.
+    search: [batch] whether a classifier looks for its worst window (see `Item`).
+    weight: the number of targets over all processes: losses are summed, then divided by it.
+    """
+
+    inputs: Tensor
+    input_lengths: Tensor
+    targets: Tensor
+    target_lengths: Tensor
+    search: Tensor
+    weight: int
+
+    def to(self, device: torch.device) -> "Batch":
+        """The batch on another device."""
+        return replace(
+            self,
+            inputs=self.inputs.to(device, non_blocking=True),
+            input_lengths=self.input_lengths.to(device),
+            targets=self.targets.to(device),
+            target_lengths=self.target_lengths.to(device),
+            search=self.search.to(device),
+        )
+
+
+class Batches(Dataset):
+    """The planned batches as padded tensors; augmented if an augmenter is given."""
+
+    def __init__(
+        self,
+        plan: list[list[Item]],
+        noises: list[np.ndarray],
+        augmenter: Augmenter | None,
+        rank: int = 0,
+        world: int = 1,
+    ) -> None:
+        self.plan = plan
+        self.noises = noises
+        self.augmenter = augmenter
+        self.rank = rank
+        self.world = world
+
+    def __len__(self) -> int:
+        return len(self.plan)
+
+    def __getitem__(self, index: int) -> Batch:
+        items = self.plan[index]
+        mine = items[self.rank :: self.world]
+        inputs = [self._input(item) for item in mine]
+        targets = [self._targets(item) for item in mine]
+        return Batch(
+            inputs=pad_sequence(inputs, batch_first=True),
+            input_lengths=torch.tensor([len(row) for row in inputs]),
+            targets=torch.tensor([target for row in targets for target in row]),
+            target_lengths=torch.tensor([len(row) for row in targets]),
+            search=torch.tensor([item.search for item in mine]),
+            weight=sum(len(self._targets(item)) for item in items),
+        )
+
+    def _input(self, item: Item) -> Tensor:
+        return torch.from_numpy(item.waveform(self.noises, self.augmenter))
+
+    def _targets(self, item: Item) -> tuple[int, ...]:
+        return item.targets
+
+
+class TextBatches(Batches):
+    """Batches of texts for a language model, which foretells each label from those before.
+
+    Label 0 marks both ends: it is the input in front of the first label and the last target.
+    """
+
+    def _input(self, item: Item) -> Tensor:
+        return torch.tensor([0, *item.targets])
+
+    def _targets(self, item: Item) -> tuple[int, ...]:
+        return (*item.targets, 0)
+
+
+def loader(batches: Batches, workers: int, first: int = 0) -> Iterator[Batch]:
+    """Iterate over the batches from number `first`, prepared by up to `workers` processes."""
+    workers = min(workers, cores())
+    yield from DataLoader(
+        batches,
+        batch_size=None,
+        sampler=range(first, len(batches)),
+        num_workers=workers,
+        prefetch_factor=4 if workers else None,
+    )
