@@ -20,7 +20,7 @@ from asr.card import (
     ModelCard,
 )
 from asr.decode.lm.neural import NeuralModel
-from asr.evaluation.accuracy import held_out_trials, read_trials
+from asr.evaluation.trials import held_out_trials, read_trials
 from asr.files import whole_file
 from asr.model import Model
 from asr.training.checkpoint import best_checkpoint, load_checkpoint, rebuild, rebuild_any
@@ -70,12 +70,13 @@ def export_run(
         if int8 is not None:
             proto = quantise(proto)
             card = replace(card, precision="int8", weights_sha256=_weights_sha256(proto))
-            trials = (
+            selection = (
                 read_trials(exact, int8.data)
                 if int8.data
                 else held_out_trials(exact, config, checkpoint)
             )
-            found = check_loss(exact, _save(proto, card, part), trials, int8.max_loss)
+            quantised = _save(proto, card, part)
+            found = check_loss(exact, quantised, selection.trials, int8.max_loss)
             _save(proto, replace(card, metrics=card.metrics | found), part)
     return Model(out)
 

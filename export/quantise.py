@@ -1,4 +1,4 @@
-"""int8 weights for LSTMs and linear layers, if the model hears as well with them."""
+"""int8 weights for LSTMs and linear layers, if the model recognises as well with them."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -7,7 +7,9 @@ from tempfile import TemporaryDirectory
 import onnx
 from onnxruntime.quantization import QuantType, quantize_dynamic
 
-from asr.evaluation.accuracy import Trial, run_trials, summarise
+from asr.evaluation.figures import summarise
+from asr.evaluation.outcomes import run_trials
+from asr.evaluation.trials import Trial
 from asr.model import Model
 from export.graph import quiet
 from features.errors import EarshotError
@@ -54,7 +56,8 @@ def check_loss(
     """
     figure = "accuracy" if exact.card.task == "classify" else "cer"
     before, after = (
-        summarise(model, list(run_trials(model, trials)))[figure] for model in (exact, quantised)
+        summarise(model.card, list(run_trials(model, trials)))[figure]
+        for model in (exact, quantised)
     )
     loss = 100.0 * (before - after if figure == "accuracy" else after - before)
     if loss > max_loss:

@@ -139,6 +139,7 @@ def evaluate(
         typer.Option(metavar="FILE.png", help="Draw the confusion matrix, or the DET curve."),
     ] = None,
     keywords: Keywords = None,
+    speaker: Speaker = "",
     *,
     decoding: "DecodeOptions",
 ) -> None:
@@ -165,9 +166,9 @@ def evaluate(
         opened = load(model)
         if isinstance(options, SpotOptions):
             warn_of_doubts(opened, options)
-            evaluate_keywords(opened, data, options, json_file, plot)
+            evaluate_keywords(opened, data, options, json_file, plot, speaker)
         else:
-            evaluate(opened, data, json_file, plot, options)
+            evaluate(opened, data, json_file, plot, options, speaker)
 
 
 @takes_decoding("lm", "lm_weight", "word_bonus", "n_best")

@@ -1,4 +1,10 @@
-"""How sure a figure is: 95 % confidence intervals of shares and of error rates."""
+"""How certain a figure is: 95 % confidence intervals of shares and of error rates.
+
+The sample of an evaluation is its speakers: recordings of one voice are right or wrong together.
+Where every recording has a speaker of its own, or all have the same, recordings are the sample.
+"""
+
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -8,8 +14,44 @@ RESAMPLES = 1000
 SEED = 0
 
 
+def sampling_units(speakers: Sequence[str] | np.ndarray) -> np.ndarray:
+    """The number of the unit that each recording is drawn with, (recordings,): its speaker, or the
+    recording itself if there is one speaker only or no speaker has two."""
+    names, numbers = np.unique(np.asarray(speakers), return_inverse=True)
+    return np.arange(len(speakers)) if len(names) in (1, len(speakers)) else numbers
+
+
+def interval_over(speakers: Sequence[str] | np.ndarray) -> str:
+    """What the intervals draw: "speakers" or "recordings"."""
+    units = sampling_units(speakers)
+    return "recordings" if len(np.unique(units)) == len(units) else "speakers"
+
+
+def share_interval(
+    counts: np.ndarray, totals: np.ndarray, speakers: Sequence[str] | np.ndarray
+) -> tuple[float, float]:
+    """95 % interval of sum(counts) / sum(totals), a share, (recordings,) each, over their speakers.
+
+    Never narrower than that of independent trials: a few speakers without an error prove less than
+    the bootstrap, which can draw none, makes of them.
+    """
+    low, high = wilson_interval(int(counts.sum()), int(totals.sum()))
+    if interval_over(speakers) == "recordings":
+        return low, high
+    drawn = rate_interval(counts, totals, speakers)
+    return min(low, drawn[0]), max(high, drawn[1])
+
+
+def rate_interval(
+    errors: np.ndarray, lengths: np.ndarray, speakers: Sequence[str] | np.ndarray
+) -> tuple[float, float]:
+    """95 % interval of sum(errors) / sum(lengths), (recordings,) each, over their speakers."""
+    units = sampling_units(speakers)
+    return bootstrap_interval(np.bincount(units, errors), np.bincount(units, lengths))
+
+
 def wilson_interval(right: int, n: int) -> tuple[float, float]:
-    """95 % confidence interval of a share (Wilson, 1927)."""
+    """95 % confidence interval of a share of independent trials (Wilson, 1927)."""
     share, z = right / n, CONFIDENCE_Z
     centre = share + z * z / (2 * n)
     spread = z * np.sqrt(share * (1 - share) / n + z * z / (4 * n * n))
@@ -18,11 +60,12 @@ def wilson_interval(right: int, n: int) -> tuple[float, float]:
 
 
 def bootstrap_interval(errors: np.ndarray, lengths: np.ndarray) -> tuple[float, float]:
-    """95 % interval of sum(errors) / sum(lengths), resampling the utterances, or the speakers, that
-    they are counted over (Bisani & Ney, 2004)."""
+    """95 % interval of sum(errors) / sum(lengths), resampling the units that they are counted over
+    (Bisani & Ney, 2004). A draw of units without any length has no rate and does not count."""
     rng = np.random.default_rng(SEED)
     draws = rng.integers(len(errors), size=(RESAMPLES, len(errors)))
-    rates = errors[draws].sum(axis=1) / lengths[draws].sum(axis=1)
+    totals = lengths[draws].sum(axis=1)
+    rates = errors[draws].sum(axis=1)[totals > 0] / totals[totals > 0]
     low, high = np.quantile(rates, QUANTILES)
     return float(low), float(high)
 
@@ -42,9 +85,3 @@ def crossed_interval(errors: np.ndarray, totals: np.ndarray) -> tuple[float, flo
         rates.append(errors[drawn].sum() / totals[drawn].sum())
     low, high = np.quantile(rates, QUANTILES)
     return float(low), float(high)
-
-
-def percent(share: float, interval: tuple[float, float]) -> str:
-    """A share and its interval as tables show them, in percent."""
-    low, high = interval
-    return f"{100 * share:.2f} ({100 * low:.1f} to {100 * high:.1f})"

@@ -2,10 +2,11 @@
 
 A detection is a hit if the keyword is said within TOLERANCE of where the detection has its end, or
 anywhere in a recording that does not say when; all others, a second one of the same word too, are
-false alarms. Audio is heard once: its peaks serve for every threshold.
+false alarms. Audio is scored once: its peaks serve for every threshold.
 """
 
 import itertools
+import logging
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -14,7 +15,6 @@ from typing import Any
 import numpy as np
 from rich.console import Console
 from rich.progress import track
-from rich.table import Table
 
 from asr.decode.alphabet import Alphabet
 from asr.decode.keywords.typed import (
@@ -26,15 +26,18 @@ from asr.decode.keywords.typed import (
     sounds_of,
     spellings,
 )
-from asr.evaluation.accuracy import EvaluationError
-from asr.evaluation.intervals import percent, wilson_interval
+from asr.evaluation.intervals import interval_over, share_interval
+from asr.evaluation.plots import plot_det
+from asr.evaluation.report import print_keywords
+from asr.evaluation.trials import NO_FOLDER, UNREADABLE, EvaluationError, labelled_recordings
 from asr.files import write_figures
 from asr.model import Model, ModelError
 from asr.stream import scorer
-from asr.training.config import SourceConfig, read_config
+from asr.training.config import read_config
 from asr.training.data.sources import Recording, read_source
-from asr.training.plots import plot_det
 from features.audio import AudioError, read_audio
+
+logger = logging.getLogger(__name__)
 
 TOLERANCE = 0.3  # seconds
 RATES = (0.5, 1.0, 5.0)  # false alarms per hour
@@ -50,12 +53,13 @@ class Said:
 
 
 @dataclass(frozen=True)
-class Heard:
-    """A recording after the model: what is said in it, its peaks, and its length in seconds.
+class Scored:
+    """A recording after the model: who says what in it, its peaks, and its length in seconds.
 
-    known: how many seconds had been heard when the scores of each frame were there.
+    known: how many seconds of sound had come when the scores of each frame were there.
     """
 
+    speaker: str
     said: tuple[Said, ...]
     peaks: list[Peak]
     seconds: float
@@ -64,7 +68,8 @@ class Heard:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What happened to keywords, by number: said, hits and false alarms, (keywords,) each.
+    """What happened to keywords, by number: said and hits (keywords, recordings), false alarms
+    (keywords,).
 
     delays: seconds from the ends of words to their detections, of hits whose time is known.
     """
@@ -81,24 +86,29 @@ def evaluate_keywords(
     options: SpotOptions,
     json_file: Path | None = None,
     plot: Path | None = None,
+    speaker: str = "",
 ) -> dict[str, Any]:
     """Print how well typed keywords are spotted in `data`, and return the figures.
 
     data: a folder of words, a JSON-lines manifest (keyword_start and keyword_end, in seconds, say
-    when the keyword in the text is said), or a training recipe: then what it holds out.
-    Raises EarshotError.
+    when the keyword in the text is said), or a training recipe: then what it holds out. speaker:
+    as in a recipe, how a folder or manifest names the speakers. Raises EarshotError.
     """
     if model.card.task != "ctc":
         raise ModelError(
             f"{model.path}: typed keywords are measured with a model that transcribes; without "
             "--keywords, all that this model has learnt are"
         )
+    recordings, left_out = _recordings(data, speaker)
     evaluation = Evaluation(model, options)
-    heard = list(evaluation.listen(_recordings(data)))
-    if not any(recording.said for recording in heard):
+    scored = list(evaluation.score(recordings))
+    if unreadable := len(recordings) - len(scored):
+        left_out[UNREADABLE] = unreadable
+    if not any(recording.said for recording in scored):
         raise EvaluationError(f"{data}: none of the keywords is in its texts; check the spelling")
-    figures: dict[str, Any] = {"model": model.card.name, **evaluation.figures(heard)}
-    _print(figures)
+    figures: dict[str, Any] = {"model": model.card.name, **evaluation.figures(scored)}
+    figures["left_out"] = left_out
+    print_keywords(figures)
     if json_file is not None:
         write_figures(json_file, figures)
     if plot is not None:
@@ -106,13 +116,17 @@ def evaluate_keywords(
     return figures
 
 
-def _recordings(data: Path) -> list[Recording]:
+def _recordings(data: Path, speaker: str) -> tuple[list[Recording], dict[str, int]]:
+    """What can be measured, and how much is left out and why: said in a warning, too."""
     if data.suffix != ".toml":
-        source = SourceConfig(path=str(data), name=data.stem, licence="", attribution="")
-        return read_source(0, source)
+        labelled, unlabelled = labelled_recordings(data, speaker)
+        if unlabelled:
+            logger.warning("%s: left out %d %s", data, unlabelled, NO_FOLDER)
+        return labelled, {NO_FOLDER: unlabelled} if unlabelled else {}
     sources = enumerate(read_config(data, []).data.sources)
     read = (read_source(index, source) for index, source in sources if source.kind != "noise")
-    return [recording for recordings in read for recording in recordings if recording.validation]
+    held_out = [r for recordings in read for r in recordings if r.validation]
+    return held_out, {}
 
 
 def find_said(recording: Recording, keywords: Sequence[Keyword]) -> tuple[Said, ...]:
@@ -140,75 +154,97 @@ class Evaluation:
         self._frame_seconds = alphabet.frame_seconds
         self._refractory = round(options.refractory / alphabet.frame_seconds)
 
-    def listen(self, recordings: Sequence[Recording]) -> Iterator[Heard]:
-        """Let the model hear recordings; what cannot be read is skipped with a warning."""
+    def score(self, recordings: Sequence[Recording]) -> Iterator[Scored]:
+        """Run the model over recordings; what cannot be read is left out with a warning."""
         console = Console(stderr=True)
-        for recording in track(recordings, "listening", console=console, transient=True):
+        for recording in track(recordings, "recognising", console=console, transient=True):
             try:
                 waveform = read_audio(recording.path, self._model.card.sample_rate)
             except AudioError as error:
-                console.print(f"warning: {error}", highlight=False)
+                logger.warning("%s: left out", error)
                 continue
-            yield self._hear(waveform, find_said(recording, self._keywords))
+            yield self._scored(recording, waveform)
 
-    def _hear(self, waveform: np.ndarray, said: tuple[Said, ...]) -> Heard:
+    def _scored(self, recording: Recording, waveform: np.ndarray) -> Scored:
         scores, sample_rate = scorer(self._model), self._model.card.sample_rate
         runs = [*scores.push(waveform), *scores.finish()]
         self._finder.reset()
         peaks = [peak for run in runs for peak in self._finder.push(run.log_probs)]
         known = np.concatenate([np.full(len(run.log_probs), run.end) for run in runs])
-        seconds = len(waveform) / sample_rate
-        return Heard(said, peaks + self._finder.finish(), seconds, known / sample_rate)
+        return Scored(
+            recording.speaker,
+            find_said(recording, self._keywords),
+            peaks + self._finder.finish(),
+            len(waveform) / sample_rate,
+            known / sample_rate,
+        )
 
-    def judge(self, heard: Sequence[Heard], keywords: Sequence[Keyword]) -> Outcome:
+    def judge(self, scored: Sequence[Scored], keywords: Sequence[Keyword]) -> Outcome:
         """What happens with the thresholds of `keywords`."""
-        count = len(keywords)
-        said = np.bincount([s.keyword for r in heard for s in r.said], minlength=count)
-        outcome = Outcome(said, np.zeros(count, int), np.zeros(count, int), [])
-        for recording in heard:
+        shape = (len(keywords), len(scored))
+        outcome = Outcome(np.zeros(shape, int), np.zeros(shape, int), np.zeros(shape[0], int), [])
+        for number, recording in enumerate(scored):
             missing = list(recording.said)
+            for said in missing:
+                outcome.said[said.keyword, number] += 1
             for peak in self._detections(recording, keywords):
-                self._match(peak, recording, missing, outcome)
+                hit = self._match(peak, recording, missing)
+                if hit is None:
+                    outcome.false_alarms[peak.keyword] += 1
+                    continue
+                missing.remove(hit)
+                outcome.hits[peak.keyword, number] += 1
+                if hit.times:
+                    delay = self._known_at(peak, recording) - hit.times[1]
+                    outcome.delays.append((peak.keyword, delay))
         return outcome
 
-    def _detections(self, recording: Heard, keywords: Sequence[Keyword]) -> list[Peak]:
+    def _detections(self, recording: Scored, keywords: Sequence[Keyword]) -> list[Peak]:
         arbiter = Arbiter(keywords, self._refractory, self._finder.confirm)
         peaks = [p for p in recording.peaks if p.score >= keywords[p.keyword].spelt_threshold]
         return [peak for peak, reason in arbiter.push(peaks, np.inf) if not reason]
 
-    def _match(self, peak: Peak, recording: Heard, missing: list[Said], outcome: Outcome) -> None:
+    def _match(self, peak: Peak, recording: Scored, missing: Sequence[Said]) -> Said | None:
+        """What was said at the time of a peak, of all that no other peak has found."""
         end = peak.end * self._frame_seconds
         for said in missing:
             first, last = said.times or (0.0, recording.seconds)
             if said.keyword == peak.keyword and first - TOLERANCE <= end <= last + TOLERANCE:
-                missing.remove(said)
-                outcome.hits[peak.keyword] += 1
-                if said.times:
-                    frame = min(peak.end + 2 * self._finder.confirm, len(recording.known)) - 1
-                    delay = float(recording.known[frame]) - said.times[1]
-                    outcome.delays.append((peak.keyword, delay))
-                return
-        outcome.false_alarms[peak.keyword] += 1
+                return said
+        return None
 
-    def figures(self, heard: Sequence[Heard]) -> dict[str, Any]:
-        """The figures of an evaluation; shares, not percent."""
-        marked = sum(s.times[1] - s.times[0] for r in heard for s in r.said if s.times)
-        hours = (sum(recording.seconds for recording in heard) - marked) / 3600
+    def _known_at(self, peak: Peak, recording: Scored) -> float:
+        """How many seconds of sound had come when a peak was reported."""
+        frame = min(peak.end + 2 * self._finder.confirm, len(recording.known)) - 1
+        return float(recording.known[frame])
+
+    def figures(self, scored: Sequence[Scored]) -> dict[str, Any]:
+        """The figures of an evaluation; shares, not percent.
+
+        speakers, interval_over, n_speakers: as in `asr.evaluation.figures.summarise`.
+        """
+        marked = sum(s.times[1] - s.times[0] for r in scored for s in r.said if s.times)
+        hours = (sum(recording.seconds for recording in scored) - marked) / 3600
+        speakers = np.array([recording.speaker for recording in scored])
         curve = []
         for threshold in THRESHOLDS.tolist():
             swept = [Keyword(keyword.text, threshold) for keyword in self._keywords]
-            curve.append({"threshold": threshold} | _rates(self.judge(heard, swept), hours))
-        own = self.judge(heard, self._keywords)
+            rates = _rates(self.judge(scored, swept), hours, speakers)
+            curve.append({"threshold": threshold} | rates)
+        own = self.judge(scored, self._keywords)
         return {
-            "recordings": len(heard),
+            "recordings": len(scored),
             "hours": hours,
             "rates": [{"at_most": rate} | _fewest_misses(curve, rate) for rate in RATES],
             "keywords": {
                 keyword.text: {"threshold": keyword.spelt_threshold}
-                | _rates(_of_keyword(own, number), hours)
+                | _rates(_of_keyword(own, number), hours, speakers)
                 for number, keyword in enumerate(self._keywords)
             },
-            "all": _rates(own, hours),
+            "all": _rates(own, hours, speakers),
+            "interval_over": interval_over(speakers),
+            "n_speakers": len(set(speakers)),
+            "speakers": _speaker_rows(own, speakers),
             "curve": curve,
         }
 
@@ -230,15 +266,18 @@ def _of_keyword(outcome: Outcome, number: int) -> Outcome:
     )
 
 
-def _rates(outcome: Outcome, hours: float) -> dict[str, Any]:
+def _rates(outcome: Outcome, hours: float, speakers: np.ndarray) -> dict[str, Any]:
     """Figures of an outcome; misses and delays are None where nothing was said or nothing hit."""
-    said, missed = int(outcome.said.sum()), int((outcome.said - outcome.hits).sum())
+    said = outcome.said.sum(axis=0)
+    missed, asked = said - outcome.hits.sum(axis=0), said > 0
     delays = [delay for _, delay in outcome.delays]
     return {
-        "said": said,
-        "missed": missed,
-        "miss_rate": missed / said if said else None,
-        "miss_interval": wilson_interval(missed, said) if said else None,
+        "said": int(said.sum()),
+        "missed": int(missed.sum()),
+        "miss_rate": float(missed.sum() / said.sum()) if asked.any() else None,
+        "miss_interval": (
+            share_interval(missed[asked], said[asked], speakers[asked]) if asked.any() else None
+        ),
         "false_alarms": int(outcome.false_alarms.sum()),
         "false_alarms_per_hour": float(outcome.false_alarms.sum() / hours),
         "delay_median": float(np.median(delays)) if delays else None,
@@ -246,33 +285,19 @@ def _rates(outcome: Outcome, hours: float) -> dict[str, Any]:
     }
 
 
-def _print(figures: dict[str, Any]) -> None:
-    console = Console()
-    hours = figures["hours"]
-    table = Table("false alarms per hour", "threshold", "missed % (95 % interval)")
-    for point in figures["rates"]:
-        table.add_row(f"{point['at_most']:g}", f"{point['threshold']:.3f}", _missed(point))
-    console.print(table)
-    names = ("keyword", "threshold", "said", "missed %", "false alarms", "delay s", "90 % s")
-    table = Table(*names, padding=(0, 0))
-    for name, row in {**figures["keywords"], "all": figures["all"]}.items():
-        alarms = f"{row['false_alarms']} ({row['false_alarms_per_hour']:.1f}/h)"
-        delays = [_or_dash(row[delay]) for delay in ("delay_median", "delay_90")]
-        threshold = _or_dash(row.get("threshold"))
-        table.add_row(name, threshold, str(row["said"]), _missed(row), alarms, *delays)
-    console.print(table)
-    console.print(f"{figures['recordings']} recordings, {hours:.2f} hours; delay from word end")
-    if hours * RATES[0] < 1.0:
-        console.print(
-            f"{hours:.2f} hours are too few to measure {RATES[0]} false alarms per hour: there it "
-            "is none at all"
-        )
-
-
-def _missed(row: dict[str, Any]) -> str:
-    share = row["miss_rate"]
-    return "-" if share is None else percent(share, row["miss_interval"])
-
-
-def _or_dash(number: float | None) -> str:
-    return "-" if number is None else f"{number:.2f}"
+def _speaker_rows(outcome: Outcome, speakers: np.ndarray) -> list[dict[str, Any]]:
+    """How many keywords of each speaker are missed, the worst first; none where recordings are the
+    sample."""
+    if interval_over(speakers) == "recordings":
+        return []
+    said = outcome.said.sum(axis=0)
+    missed = said - outcome.hits.sum(axis=0)
+    rows = [
+        {
+            "speaker": str(name),
+            "said": int(said[speakers == name].sum()),
+            "missed": int(missed[speakers == name].sum()),
+        }
+        for name in dict.fromkeys(speakers[said > 0])
+    ]
+    return sorted(rows, key=lambda row: row["missed"] / row["said"], reverse=True)

@@ -5,27 +5,21 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from rich.console import Console
 
-from asr.evaluation.accuracy import (
-    EvaluationError,
-    Trial,
-    read_trials,
-    run_trials,
-    speaker_halves,
-)
-from asr.evaluation.words import (
-    Judged,
-    fit_calibration,
-    judge,
-    reliability,
-    word_figures,
-    word_lines,
-)
+from asr.card import Calibration
+from asr.evaluation.outcomes import run_trials
+from asr.evaluation.plots import plot_reliability
+from asr.evaluation.report import word_lines
+from asr.evaluation.trials import EvaluationError, Trial, read_trials, speaker_halves
+from asr.evaluation.words import MARGIN, Judged, judge, reliability, word_figures
 from asr.files import write_figures
 from asr.model import Model, ModelError
-from asr.training.plots import plot_reliability
 from export.export import rewrite_card
+
+STEPS = 100  # of Newton's method; ten are usual
+SMALLEST_STEP = 1e-9
 
 
 def calibrate(
@@ -46,8 +40,8 @@ def calibrate(
     """
     current = model.card.calibration
     if current is None:
-        raise ModelError(f"{model.path}: this model spots keywords and is not sure of words")
-    fitting, reporting = speaker_halves(data, read_trials(model, data, speaker))
+        raise ModelError(f"{model.path}: this model spots keywords and gives words no confidence")
+    fitting, reporting = speaker_halves(data, read_trials(model, data, speaker).trials)
     own = _judge(model, fitting)
     try:
         calibration = fit_calibration(own, current)
@@ -71,6 +65,53 @@ def calibrate(
             {name: reliability(j.confidences, j.right) for name, j in curves.items()}, plot
         )
     return figures
+
+
+def fit_calibration(judged: Judged, current: Calibration) -> Calibration:
+    """What takes the place of the calibration with which these words were recognised.
+
+    Raises ValueError if confidences do not rise with the share of right words, or if there are not
+    both. The ends of words are left alone: how early the last label comes depends on its sound.
+    """
+    if not 0 < judged.right.sum() < len(judged.right):
+        raise ValueError("right and wrong words are needed")
+    inside = np.clip(judged.confidences, MARGIN, 1 - MARGIN)
+    scale, offset = fit_logistic(np.log(inside / (1 - inside)), judged.right)
+    if scale <= 0:
+        raise ValueError("wrong words have as much confidence as right ones")
+    late = float(np.median(judged.offsets[:, 0])) if len(judged.offsets) else 0.0
+    return Calibration(
+        scale=scale * current.scale,
+        offset=scale * current.offset + offset,
+        onset=max(0.0, current.onset + late),
+    )
+
+
+def fit_logistic(scores: np.ndarray, right: np.ndarray) -> tuple[float, float]:
+    """Fit P(right) = sigmoid(scale * score + offset) by maximum likelihood, (n,) each.
+
+    Platt (1999), with his targets, which keep a small or a separable set from certainty; by
+    Newton's method with backtracking (Lin, Lin & Weng, 2007). Returns scale and offset.
+    """
+    rights, wrongs = right.sum(), (~right).sum()
+    targets = np.where(right, (rights + 1) / (rights + 2), 1 / (wrongs + 2))
+    inputs = np.stack([scores, np.ones(len(scores))], axis=1)
+
+    def loss(weights: np.ndarray) -> float:
+        logits = inputs @ weights
+        return float(np.sum(np.logaddexp(0.0, logits) - targets * logits))
+
+    weights = np.zeros(2)
+    for _ in range(STEPS):
+        shares = 1.0 / (1.0 + np.exp(-(inputs @ weights)))
+        curvature = (inputs * (shares * (1 - shares))[:, None]).T @ inputs + 1e-9 * np.eye(2)
+        step = np.linalg.solve(curvature, inputs.T @ (targets - shares))
+        while np.abs(step).max() > SMALLEST_STEP and loss(weights + step) > loss(weights):
+            step = step / 2
+        if np.abs(step).max() <= SMALLEST_STEP:
+            break
+        weights = weights + step
+    return float(weights[0]), float(weights[1])
 
 
 def _judge(model: Model, trials: Sequence[Trial]) -> Judged:

@@ -15,19 +15,22 @@ import onnx
 from rich.console import Console
 from rich.table import Table
 
-from asr.evaluation.accuracy import Outcome, Trial, held_out_trials, run_trials
-from asr.evaluation.intervals import crossed_interval, percent
+from asr.evaluation.intervals import crossed_interval
+from asr.evaluation.outcomes import Outcome, run_trials
+from asr.evaluation.report import percent
+from asr.evaluation.trials import Trial, held_out_trials
 from asr.files import whole_file, write_figures
 from asr.model import Model
 from asr.studies.bench.cost import macs_per_second
-from asr.studies.bench.inference import SECONDS, best_seconds, speech_shaped_noise
+from asr.studies.bench.sounds import SECONDS, speech_shaped_noise
+from asr.studies.bench.timing import best_seconds
+from asr.studies.plots import plot_comparison
 from asr.training.checkpoint import LAST, load_checkpoint
 from asr.training.config import Config, parse_config, read_config
 from asr.training.data.corpus import load_corpus
 from asr.training.network.acoustic import AcousticModel, ModelConfig
 from asr.training.network.cells import KINDS
 from asr.training.network.encoders import EncoderConfig
-from asr.training.plots import plot_comparison
 from asr.training.train import train_model
 from export.export import export_run
 from export.quantise import quantise
@@ -110,7 +113,7 @@ def compare(
         console.print(f"{number} of {len(runs)}: {run.name}, {encoder.hidden} hidden units")
         train_model(run, resume=True)
         file = export_run(run.run, run.run / FILE)
-        trials = trials or held_out_trials(file, run, recipe)
+        trials = trials or held_out_trials(file, run, recipe).trials
         write_figures(run.run / FIGURES, measure(file, run, trials))
     rows = [summarise(kind_runs) for kind_runs in _by_kind(runs)]
     _report(config, rows, Path(runs[0].out))
@@ -244,8 +247,8 @@ def _speaker_errors(task: str, outcomes: Iterable[Outcome]) -> dict[str, list[in
 def _errors(task: str, outcome: Outcome) -> tuple[int, int]:
     """Errors, and among how many: labels, or characters."""
     if task == "classify":
-        return int(outcome.said != outcome.heard), 1
-    found = jiwer.process_characters(outcome.said, outcome.heard)
+        return int(not outcome.right), 1
+    found = jiwer.process_characters(outcome.reference, outcome.hypothesis)
     wrong = found.substitutions + found.deletions
     return wrong + found.insertions, wrong + found.hits
 

@@ -9,14 +9,16 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from asr.evaluation.accuracy import held_out_trials, run_trials, summarise
-from asr.evaluation.intervals import percent
+from asr.evaluation.figures import summarise
+from asr.evaluation.outcomes import run_trials
+from asr.evaluation.report import percent
+from asr.evaluation.trials import held_out_trials
 from asr.files import write_figures
 from asr.studies.bench.cost import macs_per_second
+from asr.studies.plots import plot_frontier
 from asr.training.checkpoint import best_checkpoint, load_checkpoint, rebuild
 from asr.training.network.acoustic import AcousticModel
 from asr.training.network.encoders import Latency
-from asr.training.plots import plot_frontier
 from export.export import export_run
 
 LOOK_AHEADS = (0, 80, 160, 320, 640)  # ms
@@ -46,8 +48,8 @@ def frontier(run: Path, json_file: Path | None = None, plot: Path | None = None)
     with TemporaryDirectory() as folder:
         for latency in latencies(model):
             file = export_run(checkpoint, Path(folder, "model.onnx"), latency=latency)
-            trials = trials or held_out_trials(file, config, checkpoint)
-            figures = summarise(file, list(run_trials(file, trials)))
+            trials = trials or held_out_trials(file, config, checkpoint).trials
+            figures = summarise(file.card, list(run_trials(file, trials)))
             second = file.card.sample_rate
             points.append(
                 Point(

@@ -11,14 +11,9 @@ from rich.progress import track
 from rich.table import Table
 
 from asr.decode.options import DecodeOptions, decoder_for
-from asr.evaluation.accuracy import (
-    EvaluationError,
-    Trial,
-    error_rates,
-    read_trials,
-    speaker_halves,
-)
-from asr.evaluation.intervals import percent
+from asr.evaluation.figures import error_rates
+from asr.evaluation.report import percent
+from asr.evaluation.trials import Trial, read_trials, speaker_halves
 from asr.events import Utterance
 from asr.files import write_figures
 from asr.model import Model, ModelError
@@ -35,10 +30,10 @@ Fold = tuple[set[str], set[str]]  # speakers to learn weights from, and those to
 
 @dataclass(frozen=True)
 class Scored:
-    """A recording: who says what in it, and the model's log_probs (frames, labels) of it."""
+    """A recording: who speaks, its reference, and the model's log_probs (frames, labels) of it."""
 
     speaker: str
-    said: str
+    reference: str
     log_probs: np.ndarray
 
 
@@ -50,17 +45,17 @@ class Trials:
         self._scored = scored
         self._options = options
         self.given: Setting = tuple(getattr(options, name) for name in GRID)
-        self.heard: dict[Setting, list[str]] = {}
+        self.texts: dict[Setting, list[str]] = {}
 
     def decode(self, options: DecodeOptions) -> list[str]:
         """Return the text of each recording."""
         return [decoded(self._model, entry.log_probs, options) for entry in self._scored]
 
-    def rates(self, heard: Sequence[str], speakers: set[str]) -> dict[str, Any]:
-        """Return the error rates of what was heard of these speakers."""
+    def rates(self, texts: Sequence[str], speakers: set[str]) -> dict[str, Any]:
+        """Return the error rates of the texts of these speakers."""
         chosen = [
-            (entry.said, text, entry.speaker)
-            for entry, text in zip(self._scored, heard, strict=True)
+            (entry.reference, text, entry.speaker)
+            for entry, text in zip(self._scored, texts, strict=True)
             if entry.speaker in speakers
         ]
         return error_rates(*zip(*chosen, strict=True))
@@ -75,7 +70,7 @@ class Trials:
         while best != before:
             before = best
             for setting in self._decoded([best, *_cross(best)]):
-                rates = self.rates(self.heard[setting], speakers)
+                rates = self.rates(self.texts[setting], speakers)
                 tried[setting] = (rates["wer"], rates["cer"])
             best = min(tried, key=lambda setting: tried[setting])
         return best
@@ -83,14 +78,14 @@ class Trials:
     def tuned(self, settings: dict[str, Setting]) -> list[str]:
         """Return the text of each recording with the setting for its speaker."""
         speakers = [entry.speaker for entry in self._scored]
-        return [self.heard[settings[speaker]][k] for k, speaker in enumerate(speakers)]
+        return [self.texts[settings[speaker]][k] for k, speaker in enumerate(speakers)]
 
     def _decoded(self, settings: Sequence[Setting]) -> Sequence[Setting]:
-        new = [setting for setting in dict.fromkeys(settings) if setting not in self.heard]
+        new = [setting for setting in dict.fromkeys(settings) if setting not in self.texts]
         console = Console(stderr=True)
         for setting in track(new, "decoding", console=console, transient=True):
             options = replace(self._options, **dict(zip(GRID, setting, strict=True)))
-            self.heard[setting] = self.decode(options)
+            self.texts[setting] = self.decode(options)
         return settings
 
 
@@ -118,9 +113,7 @@ def tune(
     """
     if model.card.task != "ctc":
         raise ModelError(f"{model.path}: this model spots keywords; a language model is for others")
-    found = read_trials(model, data, speaker)
-    if not found:
-        raise EvaluationError(f"{data}: no recording fits the labels of {model.card.name}")
+    found = read_trials(model, data, speaker).trials
     everyone = {trial.speaker for trial in found}
     folds = _crossed(data, found) if halves else [(everyone, everyone)]
     trials = Trials(model, list(_score(model, found)), options)
@@ -139,8 +132,8 @@ def _crossed(data: Path, trials: Sequence[Trial]) -> list[Fold]:
 
 def _score(model: Model, trials: Sequence[Trial]) -> Iterator[Scored]:
     console = Console(stderr=True)
-    for trial in track(trials, "listening", console=console, transient=True):
-        yield Scored(trial.speaker, trial.said, model.log_probs(trial.waveform()))
+    for trial in track(trials, "recognising", console=console, transient=True):
+        yield Scored(trial.speaker, trial.reference, model.log_probs(trial.waveform()))
 
 
 def decoded(model: Model, log_probs: np.ndarray, options: DecodeOptions) -> str:
@@ -163,21 +156,21 @@ def _figures(
     report = {
         "greedy": trials.decode(DecodeOptions()),
         "without it": trials.decode(replace(options, lm=None)),
-        "before": trials.heard[trials.given],  # where each search began
+        "before": trials.texts[trials.given],  # where each search began
         "tuned": trials.tuned(settings),
     }
     return {
         "recordings": len(report["tuned"]),
         "settings": [
-            _named(setting) | trials.rates(heard, everyone)
-            for setting, heard in sorted(trials.heard.items())
+            _named(setting) | trials.rates(texts, everyone)
+            for setting, texts in sorted(trials.texts.items())
         ],
         "best": _named(best),
         "folds": [
             {"reported_on": sorted(reporting), "best": _named(setting)}
             for setting, (_, reporting) in zip(learned, folds, strict=True)
         ],
-        "report": {name: trials.rates(heard, everyone) for name, heard in report.items()},
+        "report": {name: trials.rates(texts, everyone) for name, texts in report.items()},
     }
 
 

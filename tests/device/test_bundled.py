@@ -8,7 +8,7 @@ import pytest
 
 import asr
 from asr.decode.options import DecodeOptions
-from asr.evaluation.accuracy import decide
+from asr.evaluation.outcomes import decide
 from asr.model import BUNDLED
 from asr.training.data.sources import is_validation_speaker
 from features.audio import find_audio, read_audio

@@ -13,13 +13,18 @@ import soundfile
 from onnxruntime.quantization import quantize_dynamic
 
 import asr
+import asr.studies.bench.gemm
 import asr.studies.bench.inference
+import asr.studies.bench.sounds
+import asr.studies.bench.timing
 from asr.card import METADATA_KEY
 from asr.files import WriteError
 from asr.model import Model, bundled_models, session_options
 from asr.studies.bench.cost import macs_per_second, time_by_operator
-from asr.studies.bench.inference import benchmark, gemm_peak, speech_shaped_noise
+from asr.studies.bench.gemm import gemm_peak, matrix_product
+from asr.studies.bench.inference import benchmark
 from asr.studies.bench.peers import recognise, torch_model
+from asr.studies.bench.sounds import sound_of, speech_shaped_noise
 from export.export import export_run
 from export.graph import example_inputs
 from features.audio import AudioError
@@ -71,9 +76,9 @@ def exported(request: pytest.FixtureRequest, models: dict[str, Model]) -> Model:
 
 @pytest.fixture
 def short(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(asr.studies.bench.inference, "SECONDS", 2.0)
-    monkeypatch.setattr(asr.studies.bench.inference, "REPEATS", 2)
-    monkeypatch.setattr(asr.studies.bench.inference, "GEMM_SECONDS", 0.02)
+    monkeypatch.setattr(asr.studies.bench.sounds, "SECONDS", 2.0)
+    monkeypatch.setattr(asr.studies.bench.timing, "REPEATS", 2)
+    monkeypatch.setattr(asr.studies.bench.gemm, "GEMM_SECONDS", 0.02)
 
 
 # What is counted
@@ -186,14 +191,12 @@ def test_the_shares_of_the_operators_add_up() -> None:
 
 
 def test_the_matrix_product_is_one() -> None:
-    session = ort.InferenceSession(
-        asr.studies.bench.inference._matrix_product(), providers=["CPUExecutionProvider"]
-    )
+    session = ort.InferenceSession(matrix_product(), providers=["CPUExecutionProvider"])
     rng = np.random.default_rng(0)
     a, b = rng.standard_normal((5, 7), np.float32), rng.standard_normal((7, 3), np.float32)
     (found,) = session.run(None, {"a": a, "b": b})
     np.testing.assert_allclose(np.asarray(found), a @ b, rtol=1e-5)
-    onnx.checker.check_model(asr.studies.bench.inference._matrix_product())
+    onnx.checker.check_model(matrix_product())
 
 
 def test_a_peak_is_one(short: None) -> None:
@@ -226,7 +229,7 @@ def test_recordings_are_repeated_or_cut(tmp_path: Path, short: None, seconds: fl
     heard = [rng.uniform(-0.5, 0.5, round(seconds * SAMPLE_RATE)) for _ in range(2)]
     for k, samples in enumerate(heard):
         soundfile.write(tmp_path / f"{k}.wav", samples, SAMPLE_RATE, "FLOAT")
-    found = asr.studies.bench.inference._sound(tmp_path, SAMPLE_RATE)
+    found = sound_of(tmp_path, SAMPLE_RATE)
     expected = np.resize(np.concatenate(heard), 2 * SAMPLE_RATE)
     np.testing.assert_array_equal(found, expected.astype(np.float32))
 

@@ -10,7 +10,7 @@ import pytest
 import soundfile
 
 from asr.card import UNCALIBRATED, ModelCard
-from asr.evaluation.accuracy import EvaluationError
+from asr.evaluation.trials import EvaluationError
 from asr.files import WriteError
 from asr.model import Model, ModelError, load
 from asr.studies.calibrate import calibrate

@@ -10,8 +10,8 @@ import pytest
 import soundfile
 
 from asr.decode.keywords.typed import Keyword, SpotOptions, parse_keywords
-from asr.evaluation.accuracy import EvaluationError
 from asr.evaluation.keywords import RATES, Said, evaluate_keywords, find_said
+from asr.evaluation.trials import EvaluationError
 from asr.events import Detection
 from asr.model import Model, ModelError, load
 from asr.training.data.sources import DataError, Recording

@@ -10,7 +10,7 @@ import soundfile
 
 from asr.decode.lm.arpa import NgramModel
 from asr.decode.options import DecodeOptions
-from asr.evaluation.accuracy import EvaluationError
+from asr.evaluation.trials import EvaluationError
 from asr.model import ModelError, load
 from asr.studies.tune import GRID, tune
 from asr.training.ngram import build, write_arpa

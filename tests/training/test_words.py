@@ -7,20 +7,19 @@ from hypothesis import strategies as st
 
 from asr.card import UNCALIBRATED, Calibration
 from asr.decode.confidence import confidences
-from asr.evaluation.accuracy import Outcome
+from asr.evaluation.outcomes import Outcome
+from asr.evaluation.report import word_lines
 from asr.evaluation.words import (
     Judged,
     area_under_curve,
     calibration_error,
-    fit_calibration,
-    fit_logistic,
     judge,
     normalised_cross_entropy,
     reliability,
     word_figures,
-    word_lines,
 )
 from asr.events import Word
+from asr.studies.calibrate import fit_calibration, fit_logistic
 
 COUNT = 20_000
 NO_TIMES = np.zeros((0, 2))
@@ -84,7 +83,7 @@ def test_confidence_that_says_nothing_is_not_calibrated() -> None:
     for right, message in (
         ([True] * 4, "right and wrong words are needed"),
         ([False] * 4, "right and wrong words are needed"),
-        ([True, True, False, False], "wrong words are as sure as right ones"),
+        ([True, True, False, False], "wrong words have as much confidence as right ones"),
     ):
         with pytest.raises(ValueError, match=message):
             fit_calibration(Judged(sure, np.array(right), NO_TIMES), UNCALIBRATED)

@@ -14,10 +14,11 @@ from torch import Tensor
 
 from asr.card import ModelCard
 from asr.decode.options import BEAM, DecodeOptions
-from asr.evaluation.accuracy import decide
 from asr.evaluation.intervals import wilson_interval
+from asr.evaluation.outcomes import decide
 from asr.model import Model
-from asr.studies.bench.inference import REPEATS, BenchmarkError, best_seconds
+from asr.studies.bench import timing
+from asr.studies.bench.timing import BenchmarkError, best_seconds
 from asr.studies.tune import decoded
 from asr.training.config import SourceConfig
 from asr.training.data.sources import read_source
@@ -129,7 +130,7 @@ def _beams(model: Model, sound: np.ndarray, audio: Path | None) -> dict[str, Any
         sounds = [read_audio(path, rate) for path in _thinned(find_audio(audio))]
     scored = [model.log_probs(sound) for sound in sounds]
     taken, texts = {True: np.inf, False: np.inf}, {}
-    for _ in range(REPEATS):
+    for _ in range(timing.REPEATS):
         for native in taken:
             options = DecodeOptions(beam=BEAM, native=native)
             started = time.perf_counter()

@@ -19,7 +19,7 @@ from rich.console import Console
 from torch import nn
 
 from asr.files import write_figures
-from asr.studies.bench.inference import figure_table
+from asr.studies.bench.report import figure_table
 from asr.training.config import Config
 from asr.training.data.batches import Batch, Batches, loader
 from asr.training.network.acoustic import AcousticModel

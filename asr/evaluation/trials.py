@@ -1,0 +1,183 @@
+"""What a model is measured on: recordings with their references, and what had to be left out."""
+
+import logging
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from asr.card import ModelCard
+from asr.model import Model
+from asr.training.config import Config, SourceConfig, read_config
+from asr.training.data.corpus import Corpus, load_corpus
+from asr.training.data.labels import SILENCE, UNKNOWN
+from asr.training.data.plan import plan_validation
+from asr.training.data.sources import Recording, read_source
+from features.audio import read_audio
+from features.errors import EarshotError
+
+logger = logging.getLogger(__name__)
+
+NO_LABEL = "of words that the model has no label for"
+AMONG_OTHERS = "with a keyword among other words"
+NO_CHARACTERS = "whose texts have characters that the model has no label for"
+NO_FOLDER = "beside the folders of words, without a text"
+UNREADABLE = "that cannot be read as audio"
+NOISE = "noise"  # the group of trials that are windows of noise
+
+
+class EvaluationError(EarshotError, ValueError):
+    """There is nothing to measure, or it does not fit the model."""
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One recording: where it belongs, who speaks, its reference, and how to get its samples.
+
+    reference: a label for a classifier, a text for a ctc model, empty if nothing is said.
+    marked: from when to when, in seconds, a keyword is said in it, if that is known.
+    """
+
+    group: str
+    speaker: str
+    reference: str
+    waveform: Callable[[], np.ndarray]
+    marked: tuple[float, float] | None = None
+
+
+class Selection(NamedTuple):
+    """The recordings that a model can be measured on; of the others, how many and why."""
+
+    trials: list[Trial]
+    left_out: dict[str, int]
+
+
+def read_trials(model: Model, data: Path, speaker: str = "") -> Selection:
+    """List the recordings of a folder of words, of a JSON-lines manifest, or of a recipe (.toml):
+    then those of the speakers that it holds out.
+
+    speaker: as in a recipe, how a folder or manifest names the speakers. What is left out is
+    counted, and said in a warning. Raises EarshotError; EvaluationError if nothing is left.
+    """
+    if data.suffix == ".toml":
+        return held_out_trials(model, read_config(data, []), data)
+    recordings, unlabelled = labelled_recordings(data, speaker)
+    rate = model.card.sample_rate
+    trials = (
+        Trial(data.stem, r.speaker, r.text, lambda path=r.path: read_audio(path, rate), r.marked)
+        for r in recordings
+    )
+    return _fitting(model.card, data, trials, unlabelled)
+
+
+def labelled_recordings(data: Path, speaker: str = "") -> tuple[list[Recording], int]:
+    """List the recordings of a folder of words or of a manifest, and count those without a label.
+
+    In a folder, a recording outside the folders of words has none. Raises EvaluationError if that
+    is all of them, since a reference would be made up.
+    """
+    source = SourceConfig(
+        path=str(data), name=data.stem, licence="", attribution="", speaker=speaker
+    )
+    recordings = read_source(0, source)
+    labelled = [r for r in recordings if not (data.is_dir() and r.path.parent == data)]
+    if recordings and not labelled:
+        raise EvaluationError(
+            f"{data}: its {len(recordings)} recordings have no labels; sort them into folders "
+            "named after what is said (<word>/<recording>), or write a manifest.jsonl of "
+            "audio_filepath and text"
+        )
+    return labelled, len(recordings) - len(labelled)
+
+
+def held_out_trials(model: Model, config: Config, recipe: Path) -> Selection:
+    """List what a training recipe holds out, just as it was validated in training.
+
+    recipe: where `config` comes from, for errors. What is left out is counted, and said in a
+    warning. Raises EarshotError; EvaluationError if nothing is left.
+    """
+    if config.model.head.kind != model.card.task:
+        raise EvaluationError(
+            f"{recipe}: trains a {config.model.head.kind} model, {model.card.name} is for "
+            f"{model.card.task}; name the recipe that it was trained by"
+        )
+    # Sources that hold nobody out have nothing to measure on and need not be at hand.
+    sources = tuple(
+        source
+        for source in config.data.sources
+        if source.kind == "noise" or source.validation_speakers or source.validation > 0.0
+    )
+    config = replace(config, data=replace(config.data, sources=sources))
+    return _fitting(model.card, recipe, _held_out(config, load_corpus(config)))
+
+
+def _held_out(config: Config, corpus: Corpus) -> Iterator[Trial]:
+    noises = corpus.validation_noises
+    for item in (item for batch in plan_validation(config, corpus) for item in batch):
+        if item.example is None:
+            waveform = lambda item=item: item.waveform(noises)  # noqa: E731
+            yield Trial(NOISE, f"noise {item.seed}", SILENCE, waveform)
+        else:
+            recording = item.example.recording
+            source = config.data.sources[recording.source].name
+            waveform = lambda item=item: item.waveform(noises)  # noqa: E731
+            yield Trial(source, recording.speaker, recording.text, waveform, recording.marked)
+
+
+def _fitting(
+    card: ModelCard, data: Path, trials: Iterable[Trial], unlabelled: int = 0
+) -> Selection:
+    """The trials whose reference the model can give, with that; `data` is named in messages."""
+    kept: list[Trial] = []
+    left_out = Counter({NO_FOLDER: unlabelled} if unlabelled else {})
+    for trial in trials:
+        reference, problem = expected(card, trial.reference)
+        if problem:
+            left_out[problem] += 1
+        else:
+            kept.append(replace(trial, reference=reference))
+    counted = ", ".join(f"{count} {why}" for why, count in left_out.most_common())
+    if not kept or (card.task == "ctc" and not any(trial.reference for trial in kept)):
+        empty = f", {len(kept)} with an empty text" if kept else ""
+        raise EvaluationError(
+            f"{data}: no recording fits the labels of {card.name} ({counted}{empty}); check the "
+            "texts, or name recordings of what the model was trained on"
+        )
+    if left_out:
+        logger.warning("%s: left out %s; %d are measured", data, counted, len(kept))
+    return Selection(kept, dict(left_out))
+
+
+def expected(card: ModelCard, text: str) -> tuple[str, str]:
+    """What the model should answer to a text, or an empty string and why it cannot."""
+    labels = set(card.labels)
+    if card.task == "ctc":
+        characters = {name for name in labels if len(name) == 1}
+        fits = set(text) <= characters or set(text.split()) <= labels
+        return (text, "") if fits else ("", NO_CHARACTERS)
+    if text in labels:
+        return text, ""
+    if not labels.isdisjoint(text.split()):
+        return "", AMONG_OTHERS
+    return (UNKNOWN, "") if UNKNOWN in labels else ("", NO_LABEL)
+
+
+def speaker_halves(
+    data: Path, trials: Sequence[Trial], otherwise: str = ""
+) -> tuple[list[Trial], list[Trial]]:
+    """Every other speaker's trials, and those of the rest: nobody is in both.
+
+    data: where they come from, for errors; otherwise: what can be done but to add recordings.
+    """
+    speakers = sorted({trial.speaker for trial in trials})
+    if len(speakers) < 2:
+        raise EvaluationError(
+            f"{data}: has {len(speakers)} speakers, too few to learn from some and report on "
+            f"others; add recordings{otherwise}"
+        )
+    first = set(speakers[::2])
+    chosen = [trial for trial in trials if trial.speaker in first]
+    return chosen, [trial for trial in trials if trial.speaker not in first]
