@@ -1,33 +1,39 @@
-"""Grammars: the subset of the JSpeech Grammar Format (JSGF) that command grammars use.
+"""Grammars: the JSpeech Grammar Format (JSGF), as far as command grammars use it.
 
     #JSGF V1.0;
     grammar lamp;
     public <command> = turn (on | off) [the] <what>+ ;
     <what> = lamp | radio ;
 
-Alternatives, groups, optional parts, `*`, `+`, references to rules, comments and quotes. Weights
-(`/0.5/`) and tags (`{...}`) are read and have no effect. What any public rule says may be heard.
+Alternatives, groups, optional parts, `*`, `+`, references to rules of the same file (`<what>` or
+`<lamp.what>`; also to the rule itself, at the end of an alternative), `<NULL>`, `<VOID>`, comments
+and quotes. Tags (`{...}`) and weights (`/0.5/`) are read and have no effect, but for the weight 0,
+which rules an alternative out. What any public rule says is recognised.
+
 Source: "JSpeech Grammar Format", W3C Note, 5 June 2000.
 """
 
+import graphlib
 import os
 import re
-from collections.abc import Mapping
-from dataclasses import dataclass
-from pathlib import Path
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from typing import Literal, NamedTuple
 
 from asr.decode.base import DecodeError
+from asr.files import read_text
 
-HEADER = re.compile(r"\ufeff?\s*#JSGF\s+V1\.0[^;\n]*;")
-COMMENT = re.compile(r"//[^\n]*|/\*.*?\*/", re.DOTALL)
+HEADER = re.compile(r"#JSGF\s+V1\.0\b")
 TOKEN = re.compile(
-    r"""(?P<space>\s+) | (?P<tag>\{(?:\\.|[^}\\])*\}) | (?P<weight>/\s*[\d.]+\s*/)
-    | (?P<rule><[^<>\s]+>) | "(?P<quoted>[^"]*)" | (?P<sign>[=;|()\[\]*+])
+    r"""(?P<space>\s+) | (?P<comment>//[^\n]*|/\*[\s\S]*?\*/) | (?P<header>\#JSGF\s[^;\n]*;)
+    | (?P<tag>\{(?:\\[\s\S]|[^}\\])*\})
+    | /\s*(?P<weight>(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?)[fFdD]?\s*/
+    | (?P<rule><[^<>\s]+>) | "(?P<quoted>(?:\\[\s\S]|[^"\\])*)" | (?P<sign>[=;|()\[\]*+])
     | (?P<word>[^\s=;|()\[\]*+<>{}"/]+)""",
     re.VERBOSE,
 )
-CLOSING = {"(": ")", "[": "]"}
+ESCAPE = re.compile(r"\\([\s\S])")
+CLOSING = {"=": ";", "(": ")", "[": "]"}  # what ends a rule, a group, an optional part
 
 
 class Token(NamedTuple):
@@ -50,7 +56,8 @@ class Expansion:
     parts: tuple["Expansion", ...] = ()
 
 
-NOTHING = Expansion("all")
+NULL = Expansion("all")
+VOID = Expansion("any")
 
 
 @dataclass(frozen=True, eq=False)
@@ -63,43 +70,84 @@ class Grammar:
 
 
 def read_grammar(path: str | os.PathLike[str]) -> Grammar:
-    """Read a JSGF file; words are lower-cased. Raises DecodeError."""
-    try:
-        text = Path(path).read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise DecodeError(f"{path}: cannot be read as a grammar ({error})") from None
-    grammar = _Parser(str(path), text).grammar()
-    _check_rules(grammar, grammar.start, ())
+    """Read a JSGF file; words are lower-cased. Raises DecodeError, or ReadError if it is no text.
+
+    Every rule that is referred to is there, and none refers to itself but at its end.
+    """
+    grammar = _Parser(str(path), read_text(path, "a grammar")).grammar()
+    _check_rules(grammar)
     return grammar
 
 
-def _check_rules(grammar: Grammar, expansion: Expansion, above: tuple[str, ...]) -> None:
-    """Every rule is there, and none needs itself."""
-    for part in expansion.parts:
-        _check_rules(grammar, part, above)
-    if expansion.kind != "rule":
-        return
-    name = expansion.text
-    if name in above:
-        raise DecodeError(
-            f"{grammar.path}: rule {name} refers to itself, which is not supported; "
-            "repeat with * or + instead"
-        )
-    if name not in grammar.rules:
-        raise DecodeError(f"{grammar.path}: rule {name} is not defined; write '{name} = ... ;'")
-    _check_rules(grammar, grammar.rules[name], (*above, name))
+def _check_rules(grammar: Grammar) -> None:
+    """Raise DecodeError about rules that are not there, and about recursion."""
+    references: dict[str, dict[str, bool]] = {}
+    todo = [name for name, _ in _references(grammar.start)]
+    while todo:
+        name = todo.pop()
+        if name in references:
+            continue
+        if name not in grammar.rules:
+            raise DecodeError(f"{grammar.path}: rule {name} is not defined; write '{name} = ... ;'")
+        references[name] = {}
+        for other, last in _references(grammar.rules[name]):
+            references[name][other] = references[name].get(other, True) and last
+        todo += references[name]
+    try:
+        graphlib.TopologicalSorter(references).prepare()
+    except graphlib.CycleError:
+        _check_recursion(grammar.path, references)
+
+
+def _check_recursion(path: str, references: Mapping[str, Mapping[str, bool]]) -> None:
+    """Only recursion at the end of a rule can be made a finite automaton."""
+    for name, others in references.items():
+        reached: set[str] = set()
+        todo = [other for other, last in others.items() if not last]
+        while todo:
+            other = todo.pop()
+            if other not in reached:
+                reached.add(other)
+                todo += references[other]
+        if name in reached:
+            raise DecodeError(
+                f"{path}: rule {name} refers to itself before its end, which is not supported; "
+                "repeat with * or + instead"
+            )
+
+
+def _references(expansion: Expansion) -> Iterator[tuple[str, bool]]:
+    """Yield the rules that an expansion refers to, and whether it ends with them."""
+    todo = [(expansion, True)]
+    while todo:
+        part, last = todo.pop()
+        if part.kind == "rule":
+            yield part.text, last
+        for left, inner in enumerate(reversed(part.parts)):
+            ends = part.kind == "any" or (part.kind == "all" and left == 0)
+            todo.append((inner, last and ends))
+
+
+@dataclass
+class _Open:
+    """A rule, group or optional part that is being read. sign: what opened it."""
+
+    sign: str
+    alternatives: list[Expansion] = field(default_factory=list)
+    parts: list[Expansion] = field(default_factory=list)
+    never: bool = False
 
 
 class _Parser:
-    """Recursive descent over the tokens of one file."""
+    """Reads the tokens of one file. Nesting is on a stack of its own, so that it can be deep."""
 
     def __init__(self, path: str, text: str) -> None:
         self._path = path
-        text = COMMENT.sub(lambda comment: "\n" * comment[0].count("\n"), text)
-        header = HEADER.match(text)
-        if not header:
+        tokens = self._split(text)
+        head = next(tokens)
+        if head.kind != "header" or not HEADER.match(head.text):
             raise DecodeError(f"{path}: does not begin with '#JSGF V1.0;', so it is no grammar")
-        self._tokens = self._split(text, header.end())
+        self._tokens = list(tokens)
         self._position = 0
 
     def grammar(self) -> Grammar:
@@ -109,12 +157,11 @@ class _Parser:
         public: list[Expansion] = []
         while self._token.kind != "end":
             is_public = self._accept("public")
-            name = self._take("rule", "a rule like '<name> = ... ;'").text
+            name = self._local(self._take("rule", "a rule like '<name> = ... ;'").text)
             self._expect("=")
             if name in rules:
                 raise self._error(f"rule {name} is defined twice")
-            rules[name] = self._alternatives()
-            self._expect(";")
+            rules[name] = self._expansion()
             if is_public:
                 public.append(Expansion("rule", name))
         if not public:
@@ -124,59 +171,76 @@ class _Parser:
     def _declaration(self) -> None:
         if not self._accept("grammar"):
             raise self._error(f"has '{self._token.text}' where 'grammar NAME;' should be")
-        self._take("word", "the name of the grammar")
+        self._name = self._take("word", "the name of the grammar").text
         self._expect(";")
         if self._token.text == "import":
             raise self._error("imports another grammar, which is not supported; copy its rules")
 
-    def _alternatives(self) -> Expansion:
-        parts = [self._sequence()]
-        while self._accept("|"):
-            parts.append(self._sequence())
-        return parts[0] if len(parts) == 1 else Expansion("any", parts=tuple(parts))
+    def _local(self, rule: str) -> str:
+        """The name of a rule without that of this grammar, be it with the package or without."""
+        for grammar in (self._name, self._name.rpartition(".")[2]):
+            if rule.startswith(f"<{grammar}."):
+                return f"<{rule[len(grammar) + 2 :]}"
+        return rule
 
-    def _sequence(self) -> Expansion:
-        parts: list[Expansion] = []
-        while self._token.kind != "end" and self._token.text not in ("|", ")", "]", ";"):
-            if self._token.kind in ("weight", "tag"):
-                self._position += 1
-            else:
-                parts.append(self._repeated())
-        if not parts:
+    def _expansion(self) -> Expansion:
+        """Read what a rule says, up to and with its semicolon."""
+        levels = [_Open("=")]
+        while True:
+            inner, token = levels[-1], self._token
+            sign = token.text if token.kind == "sign" else ""
+            self._position += 1
+            if token.kind == "weight":
+                inner.never |= float(token.text) == 0.0
+            elif sign == "|":
+                self._end_alternative(inner)
+            elif sign in ("(", "["):
+                levels.append(_Open(sign))
+            elif sign == CLOSING[inner.sign]:
+                self._end_alternative(inner)
+                levels.pop()
+                if not levels:
+                    return _one_of(inner.alternatives)
+                optional = [NULL] if inner.sign == "[" else []
+                levels[-1].parts.append(self._repeated(_one_of(inner.alternatives + optional)))
+            elif token.kind != "tag":
+                inner.parts.append(self._repeated(self._item(token, inner)))
+
+    def _end_alternative(self, inner: _Open) -> None:
+        if not inner.parts:
+            self._position -= 1
             raise self._error("has an empty alternative; write <NULL> to allow nothing")
-        return parts[0] if len(parts) == 1 else Expansion("all", parts=tuple(parts))
+        whole = inner.parts[0] if len(inner.parts) == 1 else Expansion("all", "", (*inner.parts,))
+        inner.alternatives.append(VOID if inner.never else whole)
+        inner.parts, inner.never = [], False
 
-    def _repeated(self) -> Expansion:
-        item = self._item()
+    def _repeated(self, item: Expansion) -> Expansion:
         if self._accept("+"):
             return Expansion("many", parts=(item,))
         if self._accept("*"):
-            return Expansion("any", parts=(Expansion("many", parts=(item,)), NOTHING))
+            return Expansion("any", parts=(Expansion("many", parts=(item,)), NULL))
         return item
 
-    def _item(self) -> Expansion:
-        token = self._token
-        self._position += 1
-        if token.text in CLOSING:
-            inside = self._alternatives()
-            self._expect(CLOSING[token.text])
-            return inside if token.text == "(" else Expansion("any", parts=(inside, NOTHING))
-        if token.text == "<NULL>":
-            return NOTHING
-        if token.text == "<VOID>":
-            raise self._error("uses <VOID>, which is not supported; leave the alternative out")
+    def _item(self, token: Token, inner: _Open) -> Expansion:
         if token.kind == "rule":
-            return Expansion("rule", token.text)
-        if token.kind in ("word", "quoted"):
-            return Expansion("word", " ".join(token.text.lower().split()))
-        raise self._error(f"has '{token.text}' where a word or a rule should be")
+            return {"<NULL>": NULL, "<VOID>": VOID}.get(
+                token.text, Expansion("rule", self._local(token.text))
+            )
+        text = ESCAPE.sub(r"\1", token.text) if token.kind == "quoted" else token.text
+        words = text.lower().split()
+        if token.kind in ("word", "quoted") and words:
+            return Expansion("word", " ".join(words))
+        self._position -= 1
+        closes = token.kind == "end" or token.text in CLOSING.values()
+        needed = f"'{CLOSING[inner.sign]}'" if closes else "a word or a rule"
+        raise self._error(f"has '{token.text}' where {needed} should be")
 
     @property
     def _token(self) -> Token:
         return self._tokens[self._position]
 
     def _accept(self, text: str) -> bool:
-        found = self._token.text == text and self._token.kind != "quoted"
+        found = self._token.text == text and self._token.kind in ("sign", "word")
         self._position += found
         return found
 
@@ -191,18 +255,27 @@ class _Parser:
         self._position += 1
         return token
 
-    def _split(self, text: str, position: int) -> list[Token]:
-        tokens: list[Token] = []
+    def _split(self, text: str) -> Iterator[Token]:
+        """Yield the tokens of a text, then one of kind "end"."""
+        position, line = 0, 1
         while position < len(text):
-            line = text.count("\n", 0, position) + 1
             match = TOKEN.match(text, position)
             if not match or not match.lastgroup:
-                character = text[position]
-                raise DecodeError(f"{self._path}, line {line}: cannot read '{character}' here")
-            if match.lastgroup != "space":
-                tokens.append(Token(match.lastgroup, match[match.lastgroup], line))
+                raise DecodeError(
+                    f"{self._path}, line {line}: cannot read '{text[position]}' here; close what "
+                    "is open, and put words with such signs in quotes"
+                )
+            if match.lastgroup not in ("space", "comment"):
+                yield Token(match.lastgroup, match[match.lastgroup], line)
+            line += match[0].count("\n")
             position = match.end()
-        return [*tokens, Token("end", "the end of the file", text.count("\n") + 1)]
+        yield Token("end", "the end of the file", line)
 
     def _error(self, problem: str) -> DecodeError:
         return DecodeError(f"{self._path}, line {self._token.line}: {problem}")
+
+
+def _one_of(alternatives: list[Expansion]) -> Expansion:
+    if len(alternatives) == 1:
+        return alternatives[0]
+    return Expansion("any", parts=tuple(alternatives))
