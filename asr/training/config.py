@@ -35,7 +35,10 @@ class SourceConfig:
     models, which also learn from the texts of recordings.
     speaker: regular expression whose group 1 names the speaker in a file's path, or `{field}` for a
     field of the manifest; empty: every file, or text of a text file, is a speaker of its own.
-    validation: share of the speakers (in percent) held out; validation_speakers: exactly these.
+    validation: share of the speakers (in percent) held out, the nearest number of them and at least
+        one; of a single speaker, that share of the recordings. validation_speakers: exactly these.
+    validation_rule: "nearest" holds out that many; "hash" whoever the rule of the Speech Commands
+        data set names, for a split that others use too.
     weight: how often a recording is used per epoch (0.3: every third; 2: twice).
     """
 
@@ -47,6 +50,7 @@ class SourceConfig:
     speaker: str = ""
     validation: float = 10.0
     validation_speakers: tuple[str, ...] = ()
+    validation_rule: Literal["nearest", "hash"] = "nearest"
     weight: float = 1.0
 
     def __post_init__(self) -> None:
@@ -196,6 +200,16 @@ class Config:
     def classifies(self) -> bool:
         """Whether the model gives one label to a recording."""
         return self.model.head.kind == "classify"
+
+    @property
+    def transcribes(self) -> bool:
+        """Whether the model gives labels to frames."""
+        return self.model.head.kind == "ctc"
+
+    @property
+    def frame_length(self) -> int:
+        """Samples of an encoder frame."""
+        return self.model.mfcc.hop_length * self.model.encoder.subsample
 
     @property
     def rate(self) -> int:

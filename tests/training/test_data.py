@@ -24,7 +24,14 @@ from asr.training.data.corpus import NOISE_HELD_OUT, Corpus, Example, load_corpu
 from asr.training.data.items import Item
 from asr.training.data.labels import BLANK, SILENCE, UNKNOWN, Labels
 from asr.training.data.plan import plan_epoch, plan_validation
-from asr.training.data.sources import DataError, Recording, is_validation_speaker, read_source
+from asr.training.data.sources import (
+    DataError,
+    Recording,
+    is_validation_speaker,
+    nearest_share,
+    read_source,
+)
+from asr.training.data.texts import plain_text
 from features.audio import AudioError, read_audio
 from features.augment import AugmentConfig, Augmenter
 from tests.support.synthetic_speech import (
@@ -160,6 +167,33 @@ def test_there_must_be_speakers_on_both_sides(folder: Path, tmp_path: Path) -> N
         load_corpus(recogniser(folder, tmp_path, validation_speakers=[], validation=100))
 
 
+@given(st.sets(st.text(min_size=1), min_size=2, max_size=40), st.floats(0.0, 100.0))
+def test_the_nearest_number_of_speakers_is_held_out(names: set[str], percent: float) -> None:
+    chosen = nearest_share(names, percent)
+    wanted = len(names) * percent / 100.0
+    assert len(chosen) == (0 if not percent else max(1, round(wanted)))
+    assert nearest_share(names, percent / 2) <= chosen <= names
+
+
+def test_recordings_of_an_only_speaker_are_held_out(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    write_words(tmp_path / "words", speakers=[0], takes=10)
+    fields = source(tmp_path / "words", speaker=BY_NAME, validation=20)
+    config = settings_for(tmp_path, [fields], CLASSIFY)
+    recordings = read_source(0, config.data.sources[0])
+    assert sum(r.validation for r in recordings) == round(0.2 * len(recordings))
+    assert "one speaker only" in caplog.text
+
+
+def test_validation_beyond_its_limit_is_named(
+    folder: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    corpus = load_corpus(classifier(folder, tmp_path, validation_limit=3))
+    assert len(corpus.validation) == 3
+    assert "validates on 3 of the" in caplog.text
+
+
 # Folders and manifests
 
 
@@ -176,6 +210,72 @@ def test_underscores_in_folder_names_are_spaces(tmp_path: Path) -> None:
         sf.write(tmp_path / name / "a.wav", np.zeros(160), SAMPLE_RATE)
     config = settings_for(tmp_path, [source(tmp_path)], CLASSIFY)
     assert {r.text for r in read_source(0, config.data.sources[0])} == {"hey you", SILENCE}
+
+
+@pytest.mark.parametrize(
+    ("folder_name", "label"),
+    [
+        ("view_glass", "view_glass"),
+        ("view_glass", "view glass"),
+        ("Lumos", "Lumos"),
+        ("lumos", "LUMOS"),
+        ("cafe\u0301", "caf\u00e9"),
+    ],
+)
+def test_labels_and_folders_meet_in_one_normal_form(
+    tmp_path: Path, folder_name: str, label: str
+) -> None:
+    write_words(tmp_path / "words", range(4), ["yes", "no"])
+    (tmp_path / "words" / "yes").rename(tmp_path / "words" / folder_name)
+    head = {"kind": "classify", "labels": [label, "no"]}
+    fields = source(tmp_path / "words", speaker=BY_NAME, validation=25)
+    corpus = load_corpus(settings_for(tmp_path, [fields], head))
+    assert corpus.labels.names[:2] == (label, "no")
+    assert {e.targets[0] for e in corpus.train} == {0, 1}
+
+
+def test_a_label_without_recordings_raises_with_the_folders_named(
+    folder: Path, tmp_path: Path
+) -> None:
+    head = {"kind": "classify", "labels": ["yes", "lumos"]}
+    with pytest.raises(DataError, match=r"says 'lumos'.*left, no, stop, yes"):
+        load_corpus(settings_for(tmp_path, [source(folder / "words", speaker=BY_NAME)], head))
+
+
+def test_nothing_that_stands_against_the_words_is_warned_of(
+    folder: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    load_corpus(classifier(folder, tmp_path))
+    assert "nothing teaches" not in caplog.text
+    head = {"kind": "classify", "labels": ["yes", "no", "left", "stop"]}
+    load_corpus(settings_for(tmp_path, [source(folder / "words", speaker=BY_NAME)], head))
+    assert "what is none of the words" in caplog.text
+    assert "silence and noise" in caplog.text
+
+
+def test_texts_longer_than_their_sound_are_left_out_and_counted(
+    folder: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    manifest = folder / "sentences" / "manifest.jsonl"
+    rows = [json.loads(line) for line in manifest.read_text().splitlines()]
+    rows[0]["text"] = "yes no stop left " * 40
+    longer = manifest.with_name("longer.jsonl")
+    longer.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    fields = source(longer, speaker="{speaker}", validation=25)
+    corpus = load_corpus(settings_for(tmp_path, [fields], {"kind": "ctc"}))
+    assert len(corpus.train) + len(corpus.validation) == len(rows) - 1
+    assert "left out 1 recordings: their texts are longer than their sound" in caplog.text
+
+
+@pytest.mark.parametrize("name", ["manifest.jsonl", "manifest.json"])
+def test_a_folder_that_holds_a_manifest_is_read_as_one(tmp_path: Path, name: str) -> None:
+    text = "yes\u2028no"
+    line = json.dumps({"audio_filepath": "a.wav", "text": text}, ensure_ascii=False)
+    (tmp_path / name).write_text(f"\ufeff{line}\r\n", encoding="utf-8")
+    for path in (tmp_path, tmp_path / name):
+        config = settings_for(tmp_path, [source(path)], {"kind": "ctc"})
+        (recording,) = read_source(0, config.data.sources[0])
+        assert (recording.path, recording.text) == (tmp_path / "a.wav", "yes no")
 
 
 def test_a_manifest_names_files_and_texts(tmp_path: Path) -> None:
@@ -231,12 +331,32 @@ def test_characters_come_from_the_texts(folder: Path, tmp_path: Path) -> None:
         assert corpus.labels.decode(example.targets) == example.recording.text
 
 
+@pytest.mark.parametrize(
+    ("text", "plain"),
+    [
+        ("Yes, it\u2019s \u201cme\u201d - well-known.", "yes it's me well known"),
+        ("cafe\u0301", "caf\u00e9"),
+        ("'tis  the   'end'", "tis the end"),
+        ("room 12", "room 12"),
+    ],
+)
+def test_punctuation_and_case_are_not_part_of_a_text(text: str, plain: str) -> None:
+    assert plain_text(text) == plain
+
+
+def test_punctuation_that_is_a_label_stays() -> None:
+    labels = Labels([BLANK, " ", ".", "a"], task="ctc")
+    assert labels.plain("A, a.") == "a a."
+    assert labels.encode("A. a") == [3, 2, 1, 3]
+
+
 @given(st.text("abc "), st.text("abcd "))
 def test_texts_with_other_characters_cannot_be_spelled(known: str, text: str) -> None:
     labels = Labels([BLANK, *sorted({*known, "a"})], task="ctc")
     numbers = labels.encode(text)
-    if text and set(text) <= {*known, "a"}:
-        assert [labels.names[n] for n in numbers or []] == list(text)
+    plain = " ".join(text.split())
+    if plain and set(plain) <= {*known, "a"}:
+        assert [labels.names[n] for n in numbers or []] == list(plain)
     else:
         assert numbers is None
 

@@ -2,16 +2,18 @@
 
 import logging
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import pairwise
 
 import numpy as np
 
 from asr.training.config import Config, ConfigError, SourceConfig, expand
 from asr.training.data.cache import PcmCache
-from asr.training.data.labels import SILENCE, Labels
+from asr.training.data.labels import SILENCE, UNKNOWN, Labels
 from asr.training.data.sources import DataError, Recording, read_source
 from features.audio import AudioError, read_audio
 
+EXAMPLES = 4  # texts that a warning quotes
 NOISE_HELD_OUT = 0.2  # the last part of every noise recording is for validation
 logger = logging.getLogger(__name__)
 
@@ -86,7 +88,7 @@ def load_corpus(config: Config) -> Corpus:
         examples = _examples(config, source, recordings, labels)
         train += [e for e in examples if not e.recording.validation]
         held_out = [e for e in examples if e.recording.validation]
-        validation += _thin(held_out, config.data.validation_limit)
+        validation += _thin(source, held_out, config.data.validation_limit)
     if not train:
         raise DataError("no recording is left to train on; check labels, speakers and validation")
     if not validation:
@@ -96,7 +98,33 @@ def load_corpus(config: Config) -> Corpus:
         )
     if SILENCE in labels.background and not noises:
         raise DataError(f"no noise can be read to learn {SILENCE} from; check the noise sources")
+    if config.classifies:
+        _check_classes(config, labels, train, [r.text for r in speech])
     return Corpus(labels, train, validation, noises, validation_noises)
+
+
+def _check_classes(config: Config, labels: Labels, train: list[Example], texts: list[str]) -> None:
+    """Raise DataError for a label without recordings; warn if nothing stands against the words."""
+    taught = {example.targets[0] for example in train}
+    for number, label in enumerate(labels.names):
+        if label not in labels.background and number not in taught:
+            raise DataError(
+                f"no recording to train on says '{label}'; there are folders or texts "
+                f"{', '.join(dict.fromkeys(texts))}; check the spelling in head.labels"
+            )
+    name = config.name
+    if UNKNOWN not in labels.names or labels.names.index(UNKNOWN) not in taught:
+        logger.warning(
+            "%s: nothing teaches what is none of the words, so the model will report them in any "
+            "speech; add a source with other words (folders that are no labels)",
+            name,
+        )
+    if SILENCE not in labels.names:
+        logger.warning(
+            "%s: nothing teaches silence and noise, so the model will report words in them; add a "
+            'source of kind = "noise"',
+            name,
+        )
 
 
 def _windows(noise: np.ndarray, window: int) -> list[np.ndarray]:
@@ -119,10 +147,11 @@ def _noises(recordings: list[Recording], sample_rate: int) -> Iterator[np.ndarra
 def _examples(
     config: Config, source: SourceConfig, recordings: list[Recording], labels: Labels
 ) -> list[Example]:
-    encoded = [(recording, labels.encode(recording.text)) for recording in recordings]
+    plain = [replace(r, text=labels.plain(r.text)) for r in recordings]
+    encoded = [(recording, labels.encode(recording.text)) for recording in plain]
     usable = [(recording, targets) for recording, targets in encoded if targets]
-    if dropped := len(recordings) - len(usable):
-        logger.warning("%s: left out %d recordings without a label here", source.name, dropped)
+    dropped = [recording.text for recording, targets in encoded if not targets]
+    _left_out(source, len(dropped), f"their texts are none of the labels'{_examples_of(dropped)}")
     if not usable:
         return []
     if config.model.head.kind == "lm":
@@ -134,21 +163,59 @@ def _examples(
             expand(config.data.cache),
             source.name,
         )
-    limit = config.data.max_seconds * config.rate
-    cuts = config.model.head.kind != "ctc"
-    return [
+    examples = [
         Example(recording, cache, number, tuple(targets))
         for number, (recording, targets) in enumerate(usable)
-        if cache.length(number) > 0 and (cuts or cache.length(number) <= limit)
+        if cache.length(number) > 0
     ]
+    return _transcribable(config, source, examples) if config.transcribes else examples
+
+
+def _transcribable(config: Config, source: SourceConfig, examples: list[Example]) -> list[Example]:
+    """The examples that CTC can learn from: not too long, and with a frame for each label."""
+    limit = config.data.max_seconds * config.rate
+    short = [example for example in examples if example.samples <= limit]
+    _left_out(
+        source,
+        len(examples) - len(short),
+        f"they are longer than data.max_seconds = {config.data.max_seconds:g}",
+    )
+    fitting = [e for e in short if _frames_needed(e.targets) <= e.samples // config.frame_length]
+    _left_out(
+        source,
+        len(short) - len(fitting),
+        "their texts are longer than their sound can carry; check that the texts are theirs",
+    )
+    return fitting
+
+
+def _frames_needed(targets: Sequence[int]) -> int:
+    """The frames of the shortest CTC path: one a label, and a blank between two equal ones."""
+    return len(targets) + sum(a == b for a, b in pairwise(targets))
+
+
+def _left_out(source: SourceConfig, count: int, reason: str) -> None:
+    if count:
+        logger.warning("%s: left out %d recordings: %s", source.name, count, reason)
+
+
+def _examples_of(texts: Sequence[str]) -> str:
+    some = [f"'{text}'" for text in list(dict.fromkeys(texts))[:EXAMPLES]]
+    return f" ({', '.join(some)}{', ...' if len(set(texts)) > EXAMPLES else ''})" if some else ""
 
 
 def _flatten(lists: list[list[Recording]]) -> list[Recording]:
     return [item for items in lists for item in items]
 
 
-def _thin(examples: list[Example], limit: int) -> list[Example]:
+def _thin(source: SourceConfig, examples: list[Example], limit: int) -> list[Example]:
     """At most `limit` examples, evenly from the whole list."""
     if len(examples) <= limit:
         return examples
+    logger.warning(
+        "%s: validates on %d of the %d recordings that are held out (data.validation_limit)",
+        source.name,
+        limit,
+        len(examples),
+    )
     return [examples[k] for k in np.linspace(0, len(examples) - 1, limit).astype(int)]

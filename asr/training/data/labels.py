@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from asr.decode.lm.arpa import END
 from asr.training.config import Config
 from asr.training.data.sources import Recording
+from asr.training.data.texts import plain_label, plain_text
 
 BLANK = "<blank>"
 UNKNOWN = "_unknown_"
@@ -20,8 +21,8 @@ class Labels:
     def __init__(self, names: Sequence[str], *, task: str, alike: Sequence[str] = ()) -> None:
         self.names = tuple(names)
         self.task = task
-        self._alike = frozenset(alike)
-        self._index = {name: k for k, name in enumerate(self.names)}
+        self._alike = frozenset(map(plain_label, alike))
+        self._index = {self._normal(name): k for k, name in enumerate(self.names)}
         self.characters = all(len(name) == 1 for name in self.names if name not in (BLANK, END))
 
     @classmethod
@@ -34,7 +35,7 @@ class Labels:
             extra += [SILENCE] * (config.data.silence > 0 and has_noise)
             return cls([*head.labels, *extra], task="classify", alike=head.alike)
         first = END if head.kind == "lm" else BLANK
-        names = head.labels or sorted(set("".join(r.text for r in recordings)))
+        names = head.labels or sorted(set("".join(plain_text(r.text) for r in recordings)))
         return cls([first, *names], task=head.kind)
 
     @property
@@ -47,8 +48,16 @@ class Labels:
         """Labels that are scored but never reported."""
         return tuple(name for name in (UNKNOWN, SILENCE) if name in self._index)
 
+    def _normal(self, name: str) -> str:
+        return plain_label(name) if self.task == "classify" else name
+
+    def plain(self, text: str) -> str:
+        """The text as these labels say it: see `plain_text`, and `plain_label` for a classifier."""
+        return plain_label(text) if self.task == "classify" else plain_text(text, self._index)
+
     def encode(self, text: str) -> list[int] | None:
         """Label numbers of a text; None if it cannot be said with these labels."""
+        text = self.plain(text)
         if self.task == "classify":
             return self._encode_word(text)
         units = list(text) if self.characters else text.split()

@@ -2,14 +2,21 @@
 
 import hashlib
 import json
+import logging
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from asr.files import read_lines
 from asr.training.config import SourceConfig, expand
+from asr.training.data.texts import plain_label
 from features.audio import find_audio
 from features.errors import EarshotError
+
+MANIFEST_SUFFIXES = (".jsonl", ".json")  # JSON lines both; NeMo's are named .json
+
+logger = logging.getLogger(__name__)
 
 
 class DataError(EarshotError, ValueError):
@@ -41,48 +48,85 @@ def is_validation_speaker(speaker: str, percent: float) -> bool:
     return value * (100.0 / (buckets - 1)) < percent
 
 
+def nearest_share(names: set[str], percent: float) -> set[str]:
+    """Return the nearest number to a share of the names, at least one, chosen by their hashes.
+
+    A larger share holds the same names and more. None if the share is 0, or of a single name.
+    """
+    if not percent or len(names) < 2:
+        return set()
+    count = max(1, round(len(names) * percent / 100.0))
+    return set(sorted(names, key=lambda name: hashlib.sha1(name.encode()).digest())[:count])
+
+
 def read_source(index: int, source: SourceConfig) -> list[Recording]:
     """List the recordings of one source. Raises DataError, ConfigError or AudioError."""
     path = expand(source.path)
     if source.kind == "text":
         source = replace(source, speaker=source.speaker or "{text}")  # equal texts on one side
         entries = _text_entries(path)
-    elif path.suffix == ".jsonl":
-        entries = _manifest_entries(path)
+    elif not path.exists():
+        raise DataError(f"{path}: no such folder of words or .jsonl manifest; check data.sources")
+    elif manifest := manifest_of(path):
+        entries = _manifest_entries(manifest)
     elif path.is_dir():
         entries = _folder_entries(path, source)
     else:
-        raise DataError(f"{path}: no such folder of words or .jsonl manifest; check data.sources")
-    recordings = [_recording(index, source, *entry) for entry in entries]
+        raise DataError(f"{path}: is neither a folder of words nor a .jsonl manifest")
+    listed = [_recording(index, source, *entry) for entry in entries]
+    recordings = _held_out(source, listed)
     if absent := set(source.validation_speakers) - {r.speaker for r in recordings}:
         raise DataError(f"{path}: has no speaker {', '.join(sorted(absent))} to hold out")
     return recordings
 
 
+def manifest_of(path: Path) -> Path | None:
+    """Return the manifest that a path stands for: itself, or that of a folder which holds one."""
+    if path.suffix in MANIFEST_SUFFIXES:
+        return path
+    inside = (path / f"manifest{suffix}" for suffix in MANIFEST_SUFFIXES)
+    return next((manifest for manifest in inside if manifest.is_file()), None)
+
+
+def _held_out(source: SourceConfig, recordings: list[Recording]) -> list[Recording]:
+    """Mark what is for validation: speakers, or recordings of the only one that there is."""
+    speakers = {r.speaker for r in recordings}
+    if source.validation_speakers:
+        chosen = set(source.validation_speakers)
+    elif source.validation_rule == "hash":
+        chosen = {name for name in speakers if is_validation_speaker(name, source.validation)}
+    elif len(speakers) > 1:
+        chosen = nearest_share(speakers, source.validation)
+    else:
+        return _of_one_speaker(source, recordings)
+    return [replace(r, validation=r.speaker in chosen) for r in recordings]
+
+
+def _of_one_speaker(source: SourceConfig, recordings: list[Recording]) -> list[Recording]:
+    chosen = nearest_share({str(r.path) for r in recordings}, source.validation)
+    if chosen and source.kind == "speech":
+        logger.warning(
+            "%s: has one speaker only, so %d of the recordings are held out: the figures say how "
+            "well this voice is recognised, not any other",
+            source.name,
+            len(chosen),
+        )
+    return [replace(r, validation=str(r.path) in chosen) for r in recordings]
+
+
 def _folder_entries(root: Path, source: SourceConfig) -> Iterator[tuple[Path, str, dict]]:
     for path in find_audio(root):
-        word = path.parent.name
-        if not word.startswith("_"):  # the names of background labels stay as they are
-            word = word.replace("_", " ")
-        yield path, "" if source.kind == "noise" else word, {}
+        yield path, "" if source.kind == "noise" else path.parent.name, {}
 
 
 def _text_entries(path: Path) -> Iterator[tuple[Path, str, dict]]:
-    try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"{path}: cannot be read as text, one a line ({error})") from None
-    for line in lines:
+    for line in read_lines(path, "text, one a line"):
         if text := line.strip():
             yield path, text, {"text": text}
 
 
 def _manifest_entries(manifest: Path) -> Iterator[tuple[Path, str, dict]]:
-    try:
-        lines = manifest.read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"{manifest}: cannot be read as a manifest ({error})") from None
-    for number, line in enumerate(lines, start=1):
+    for number, line in enumerate(read_lines(manifest, "a manifest"), start=1):
         if not line.strip():
             continue
         try:
@@ -98,16 +142,12 @@ def _manifest_entries(manifest: Path) -> Iterator[tuple[Path, str, dict]]:
 
 def _recording(index: int, source: SourceConfig, path: Path, text: str, fields: dict) -> Recording:
     speaker = _speaker(source, path, fields)
-    if source.validation_speakers:
-        held_out = speaker in source.validation_speakers
-    else:
-        held_out = is_validation_speaker(speaker, source.validation)
     return Recording(
         path=path,
-        text=" ".join(text.lower().split()),
+        text=plain_label(text),
         speaker=speaker,
         source=index,
-        validation=held_out,
+        validation=False,
         marked=_marked(path, fields),
     )
 
