@@ -21,14 +21,18 @@ class WriteError(EarshotError, OSError):
     """A file cannot be written to where it was wanted."""
 
 
-def read_text(path: str | os.PathLike[str], kind: str = "text") -> str:
-    """Return what a text file says. kind: what it should be, for the message of a ReadError."""
+def read_bytes(path: str | os.PathLike[str], kind: str) -> bytes:
+    """Return what is in a file. kind: what it should be, for the message of a ReadError."""
     try:
-        content = Path(path).read_bytes()
+        return Path(path).read_bytes()
     except (OSError, ValueError) as error:  # ValueError: a path with a null character
         reason = getattr(error, "strerror", None) or error
         raise ReadError(f"{path}: cannot be read as {kind} ({reason}); name a text file") from None
-    return decode_text(content, path, kind)
+
+
+def read_text(path: str | os.PathLike[str], kind: str = "text") -> str:
+    """Return what a text file says. kind: what it should be, for the message of a ReadError."""
+    return decode_text(read_bytes(path, kind), path, kind)
 
 
 def decode_text(content: bytes, path: str | os.PathLike[str], kind: str = "text") -> str:

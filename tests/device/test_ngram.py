@@ -3,16 +3,23 @@
 import gzip
 import math
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from asr.decode.alphabet import Alphabet
 from asr.decode.base import DecodeError
-from asr.decode.lm.arpa import END, START, UNKNOWN, NgramModel, read_arpa
+from asr.decode.lm.arpa import END, MARKS, START, UNKNOWN, NgramModel, read_arpa
+from asr.decode.lm.language_model import Weights, sentence_scores
+from asr.decode.lm.ngram import language_model
+from asr.files import ReadError
 from asr.training.ngram import FALLBACK_DISCOUNTS, build, perplexity, write_arpa
+from features.errors import EarshotError
 from tests.support.commands import run_asr
+from tests.support.tiny_models import card
 
 ARPA = """
 \\data\\
@@ -157,7 +164,19 @@ def test_gzip_is_read_and_a_file_from_elsewhere_too(tmp_path: Path) -> None:
         (lambda t: t.replace("ngram 2=3", "ngram 2=4"), "has 3 different 2-grams, and its head"),
         (lambda t: t.replace("ngram 2=3\n", ""), "has '\\2-grams:' where \\end\\ should be"),
         (lambda t: t.replace("ngram 1=5", "ngram 1=many"), "does not count 1-grams in"),
-        (lambda t: t.replace("-0.6\tyes", "-0.6x\tyes"), "has no number where one should be"),
+        (
+            lambda t: t.replace("-0.6\tyes", "-0.6x\tyes"),
+            "has '-0.6x' where a number should be",
+        ),
+        (lambda t: t.replace("-0.6\t", "nan\t"), "has 'nan' where a log10 up to 0 should be"),
+        (lambda t: t.replace("-0.6\t", "-inf\t"), "has '-inf' where a log10 up to 0 should be"),
+        (lambda t: t.replace("-0.6\t", "-1e999\t"), "has '-1e999' where a log10 up to 0"),
+        (lambda t: t.replace("-0.6\t", "0.6\t"), "has '0.6' where a log10 up to 0 should be"),
+        (lambda t: t.replace("\t-0.3\n", "\tinf\n"), "has 'inf' where a log10 up to 1000"),
+        (lambda t: t.replace("=5", "=²"), "does not count 1-grams in"),
+        (lambda t: t.replace("=5", "=" + "5" * 5000), "does not count 1-grams in"),
+        (lambda t: "\\data\\\nngram 1=0\n\\1-grams:\n\\end\\", "has no word"),
+        (lambda t: t.replace("\\2-grams:", "x" * 5000), "has 1 fields in a line of 1-grams"),
         (lambda t: t.replace("-0.6\tyes no", "-0.6 yes"), "has 2 fields in a line of 2-grams"),
     ],
 )
@@ -173,15 +192,83 @@ def test_a_damaged_file_is_refused(tmp_path: Path, change, complaint: str) -> No
 def test_what_is_no_text_at_all_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "lm.arpa"
     for content, complaint in [
-        (gzip.compress(ARPA.encode())[:40], "gzip file is truncated"),
-        (b"\x1f\x8bnothing of the kind", "cannot be read"),
-        (b"mmap lm \xff\xfe", "is no text"),
+        (gzip.compress(ARPA.encode())[:40], "is a truncated or damaged gzip file; copy it again"),
+        (b"\x1f\x8bnothing of the kind", "is a truncated or damaged gzip file; copy it again"),
+        (b"mmap lm http://\xff\xfe", "binary KenLM model; give the ARPA file it was made from"),
+        (gzip.compress(b"\xff\xfe"), "cannot be read as an ARPA file .* is not UTF-8"),
     ]:
         path.write_bytes(content)
-        with pytest.raises(DecodeError, match=complaint):
+        with pytest.raises(EarshotError, match=rf"lm\.arpa: .*{complaint}"):
             read_arpa(path)
-    with pytest.raises(DecodeError, match="No such file"):
+    with pytest.raises(ReadError, match="No such file"):
         read_arpa(tmp_path / "none.arpa")
+
+
+ODD = ["new\u00a0york", "a\u2028b", "x\x0cy", "\u3000", "e\x85", "\ufeffz"]
+
+
+@pytest.mark.parametrize("mark", ["", "\ufeff"])
+def test_blanks_and_tabs_only_separate_words(tmp_path: Path, mark: str) -> None:
+    unigrams = "".join(f"-1 \t {word}\t\r\n" for word in ODD)
+    text = f"{mark}\\data\\\nngram 1 ={len(ODD)}\n\n\\1-grams:\n{unigrams}\\end\\"
+    (tmp_path / "lm.arpa").write_bytes(text.encode())
+    assert read_arpa(tmp_path / "lm.arpa").vocabulary == ODD
+
+
+LETTERS = Alphabet.of(card("ctc", ("<blank>", " ", *"abcno")))
+NAMES = Alphabet.of(card("ctc", ("<blank>", "Ann", "Bob")))
+WEIGHTS = Weights(alpha=0.5, beta=1.0, oov=-3.0)
+
+
+def score_of(alphabet: Alphabet, model: NgramModel, text: str) -> float:
+    """What a language model adds to a whole text."""
+    guide = language_model(alphabet, model, WEIGHTS)
+    state, total = guide.start(), 0.0
+    for label in alphabet.must_spell(text, "test"):
+        total += guide.rows([state])[0, label]
+        state = guide.advance(state, label)
+    return total + guide.final(state)
+
+
+@pytest.mark.parametrize("split", [str.split, list])
+def test_a_model_in_capitals_counts_as_one_in_lower_case(
+    split: Callable[[str], list[str]], caplog: pytest.LogCaptureFixture
+) -> None:
+    texts = [split(text) for text in ("cab", "no cab", "ban cab", "no")]
+    table = build([[word.replace(" ", "<space>") for word in text] for text in texts], 2)
+    capitals = {tuple(w if w in MARKS else w.upper() for w in n): v for n, v in table.items()}
+    capitals = {tuple(w.replace("<SPACE>", "<space>") for w in n): v for n, v in capitals.items()}
+    for text in ("cab", "no ban", "on no"):
+        expected = score_of(LETTERS, NgramModel(table, "lower"), text)
+        assert score_of(LETTERS, NgramModel(capitals, "upper"), text) == expected
+    assert {r.message for r in caplog.records} == {
+        f"upper: {len(NgramModel(table, '').vocabulary) - (split is list)} of its words have "
+        "capitals and are read in lower case, like the labels of the acoustic model"
+    }
+
+
+def test_words_that_differ_in_case_only_are_not_merged(caplog: pytest.LogCaptureFixture) -> None:
+    model = NgramModel(build([["no", "No", "on", "can"]], 2), "mixed")
+    score_of(LETTERS, model, "no")
+    (record,) = caplog.records
+    assert record.message.startswith("mixed: 1 of its 4 words cannot be spelt with the labels")
+
+
+def test_labels_with_capitals_keep_those_of_the_model(caplog: pytest.LogCaptureFixture) -> None:
+    model = NgramModel(build([["Ann", "Bob"]], 2), "names")
+    expected = sum(score for score, _ in sentence_scores(model, ["Ann", "Bob"]))
+    assert score_of(NAMES, model, "Ann Bob") == pytest.approx(0.5 * expected + 2.0)
+    assert not caplog.records
+
+
+def test_words_that_cannot_be_spelt_are_counted(caplog: pytest.LogCaptureFixture) -> None:
+    table = build([["no", "can", "on"], ["größe", "no\u00a0can"]], 1)
+    score_of(LETTERS, NgramModel(table, "lm.arpa"), "no")
+    (record,) = caplog.records
+    assert record.message == (
+        "lm.arpa: 2 of its 5 words cannot be spelt with the labels of the acoustic model and are "
+        "not recognised"
+    )
 
 
 def test_perplexity_of_a_uniform_model() -> None:

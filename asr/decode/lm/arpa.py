@@ -8,16 +8,23 @@ import gzip
 import io
 import math
 import os
+import re
 import zlib
 from collections.abc import Iterator
-from pathlib import Path
 
 from asr.decode.base import DecodeError
+from asr.files import decode_text, read_bytes
 
 START, END, UNKNOWN = "<s>", "</s>", "<unk>"
+MARKS = (START, END, UNKNOWN)
 SPACES = ("<space>", "|")  # how models of characters write the space, ours first
-GZIP_MAGIC = b"\x1f\x8b"
+GZIP_MAGIC, KENLM_MAGIC = b"\x1f\x8b", b"mmap lm "
 LN_10 = math.log(10.0)
+BLANKS = " \t\r"  # what stands between fields; all other characters are parts of words
+LARGEST = 1000.0  # of a log10 probability or weight; where there should be zero, files have -99
+COUNT = re.compile(r"ngram[ \t]+([0-9]{1,3})[ \t]*=[ \t]*([0-9]{1,15})")
+KIND = "an ARPA file"
+SHOWN = 60  # characters of a line in a message
 
 Context = tuple[str, ...]
 Table = dict[tuple[str, ...], tuple[float, float]]
@@ -32,11 +39,10 @@ class NgramModel:
 
     def __init__(self, table: Table, path: str) -> None:
         self.path = path
-        self.order = max(len(ngram) for ngram in table)
-        marks = (START, END, UNKNOWN)
-        self.vocabulary = [n[0] for n in table if len(n) == 1 and n[0] not in marks]
+        self.vocabulary = [n[0] for n in table if len(n) == 1 and n[0] not in MARKS]
         if not self.vocabulary:
             raise DecodeError(f"{path}: has no word; build it from a text with words in it")
+        self.order = max(len(ngram) for ngram in table)
         self._table = table
         rarest = min(table[word,][0] for word in self.vocabulary)
         self._unknown = table.get((UNKNOWN,), (rarest, 0.0))[0]
@@ -71,6 +77,11 @@ class NgramModel:
             context = context[1:]
         return backoff + self._table[*context, name][0], following
 
+    def lowered(self) -> "NgramModel | None":
+        """The same model with its words in lower case; None if some differ in case only."""
+        table = {tuple(map(str.lower, ngram)): values for ngram, values in self._table.items()}
+        return NgramModel(table, self.path) if len(table) == len(self._table) else None
+
     def _shorten(self, context: Context) -> Context:
         """The longest end of a context that makes a difference."""
         context = context[-(self.order - 1) :] if self.order > 1 else ()
@@ -80,23 +91,20 @@ class NgramModel:
 
 
 def read_arpa(path: str | os.PathLike[str]) -> NgramModel:
-    """Read an ARPA file, plain or gzip. Raises DecodeError if it is not whole."""
+    """Read an ARPA file, plain or gzip. Raises DecodeError if it is not whole, or ReadError."""
+    content = read_bytes(path, KIND)
+    if content.startswith(KENLM_MAGIC):
+        raise DecodeError(f"{path}: is a binary KenLM model; give the ARPA file it was made from")
+    if content.startswith(GZIP_MAGIC):
+        content = _decompressed(content, path)
+    return NgramModel(_Parser(str(path), decode_text(content, path, KIND)).table(), str(path))
+
+
+def _decompressed(content: bytes, path: str | os.PathLike[str]) -> bytes:
     try:
-        content = Path(path).read_bytes()
-        if content.startswith(GZIP_MAGIC):
-            content = gzip.decompress(content)
-        text = content.decode("utf-8")
-    except OSError as error:
-        raise DecodeError(
-            f"{path}: cannot be read ({error.strerror or error}); give a whole ARPA file"
-        ) from None
-    except (EOFError, zlib.error):
-        raise DecodeError(f"{path}: this gzip file is truncated; copy it again") from None
-    except UnicodeDecodeError:
-        raise DecodeError(
-            f"{path}: is no text; give the ARPA file that a binary model was made from"
-        ) from None
-    return NgramModel(_Parser(str(path), text).table(), str(path))
+        return gzip.decompress(content)
+    except (EOFError, OSError, zlib.error):
+        raise DecodeError(f"{path}: is a truncated or damaged gzip file; copy it again") from None
 
 
 class _Parser:
@@ -113,16 +121,16 @@ class _Parser:
         table: Table = {}
         for order, count in enumerate(counts, start=1):
             if line != f"\\{order}-grams:":
-                raise self._error(f"has '{line}' where \\{order}-grams: should be")
+                raise self._error(f"has {_shown(line)} where \\{order}-grams: should be")
             line = self._section(order, count, table)
         if line != "\\end\\":
-            raise self._error(f"has '{line}' where \\end\\ should be")
+            raise self._error(f"has {_shown(line)} where \\end\\ should be")
         return table
 
     def _numbered(self, text: str) -> Iterator[str]:
         """Yield what is on the lines that are not empty."""
-        for self._number, line in enumerate(io.StringIO(text), start=1):
-            if stripped := line.strip():
+        for self._number, line in enumerate(io.StringIO(text, newline="\n"), start=1):
+            if stripped := line.strip(BLANKS + "\n"):
                 yield stripped
 
     def _next(self) -> str:
@@ -133,11 +141,11 @@ class _Parser:
 
     def _counts(self) -> tuple[list[int], str]:
         counts: list[int] = []
-        while (line := self._next()).startswith("ngram "):
-            order, _, count = line.removeprefix("ngram ").partition("=")
-            if order.strip() != str(len(counts) + 1) or not count.strip().isdigit():
-                raise self._error(f"does not count {len(counts) + 1}-grams in '{line}'")
-            counts.append(int(count))
+        while (line := self._next()).startswith("ngram"):
+            match = COUNT.fullmatch(line)
+            if not match or int(match[1]) != len(counts) + 1:
+                raise self._error(f"does not count {len(counts) + 1}-grams in {_shown(line)}")
+            counts.append(int(match[2]))
         if not counts:
             raise self._error("has no 'ngram 1=' line after \\data\\")
         return counts, line
@@ -146,20 +154,32 @@ class _Parser:
         """Read the n-grams of one order into `table` and return the line after them."""
         before = len(table)
         while not (line := self._next()).startswith("\\"):
-            fields = line.split()
+            fields = [field for field in line.replace("\t", " ").split(" ") if field]
             if len(fields) not in (order + 1, order + 2):
                 raise self._error(f"has {len(fields)} fields in a line of {order}-grams")
-            try:
-                score = float(fields[0]) * LN_10
-                backoff = float(fields[order + 1]) * LN_10 if len(fields) > order + 1 else 0.0
-            except ValueError:
-                raise self._error(f"has no number where one should be in '{line}'") from None
+            score = self._value(fields[0], most=0.0)
+            backoff = self._value(fields[order + 1]) if len(fields) > order + 1 else 0.0
             words = (UNKNOWN if word == "<UNK>" else word for word in fields[1 : order + 1])
-            table[tuple(words)] = (score, backoff)
+            table[tuple(words)] = (score * LN_10, backoff * LN_10)
         if len(table) - before != count:
             found = len(table) - before
             raise self._error(f"has {found} different {order}-grams, and its head says {count}")
         return line
 
+    def _value(self, field: str, most: float = LARGEST) -> float:
+        """A log10 probability or weight."""
+        try:
+            value = float(field)
+        except ValueError:
+            raise self._error(f"has {_shown(field)} where a number should be") from None
+        if not -LARGEST <= value <= most:  # false for nan
+            raise self._error(f"has {_shown(field)} where a log10 up to {most:g} should be")
+        return value
+
     def _error(self, problem: str) -> DecodeError:
         return DecodeError(f"{self._path}, line {self._number}: {problem}; get a whole ARPA file")
+
+
+def _shown(text: str) -> str:
+    """A line of a file in quotes, as much of it as fits a message."""
+    return f"'{text[:SHOWN]}'"

@@ -1,11 +1,13 @@
 """What all language models share: how they are asked, and how they count in a search."""
 
+import logging
 from collections.abc import Iterable, Iterator
 from typing import Any, NamedTuple, Protocol
 
 from asr.decode.base import DecodeError
 from asr.decode.lm.arpa import END
 
+logger = logging.getLogger(__name__)
 LEAST_KNOWN = 0.5  # the share of a language model's words that the labels must be able to spell
 
 
@@ -52,9 +54,14 @@ class Weights(NamedTuple):
 
 
 def check_alphabet(model: LanguageModel, spelt: int) -> None:
-    """Raise DecodeError if too little of a language model can be spelt with the labels."""
+    """Warn about words that cannot be spelt with the labels. Raises DecodeError if most cannot."""
     if spelt < LEAST_KNOWN * len(model.vocabulary):
         raise DecodeError(
             f"{model.path}: the labels of the acoustic model spell only {spelt} of its "
             f"{len(model.vocabulary)} words; give a language model of the same alphabet and case"
+        )
+    if lost := len(model.vocabulary) - spelt:
+        logger.warning(
+            f"{model.path}: {lost} of its {len(model.vocabulary)} words cannot be spelt with the "
+            "labels of the acoustic model and are not recognised"
         )

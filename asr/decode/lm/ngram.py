@@ -1,5 +1,6 @@
 """N-gram models as guides of a beam search: over words that labels spell, or over the labels."""
 
+import logging
 from typing import NamedTuple
 
 import numpy as np
@@ -10,6 +11,8 @@ from asr.decode.lm.fusion import CachedRows, Fusion
 from asr.decode.lm.language_model import Weights, check_alphabet
 from asr.decode.lm.trie import ROOT, Trie
 
+logger = logging.getLogger(__name__)
+
 
 def language_model(alphabet: Alphabet, model: NgramModel, weights: Weights) -> Fusion:
     """Return the way to use an n-gram with these labels.
@@ -17,9 +20,25 @@ def language_model(alphabet: Alphabet, model: NgramModel, weights: Weights) -> F
     Its own vocabulary decides: if it has single characters only, or the labels are whole words,
     the labels are its words; otherwise its words are spelled by the labels.
     """
+    model = _in_the_case_of(alphabet, model)
     if model.of_characters or not alphabet.spells:
         return LabelModel(alphabet, model, weights)
     return WordModel(alphabet, model, weights)
+
+
+def _in_the_case_of(alphabet: Alphabet, model: NgramModel) -> NgramModel:
+    """Lower the words of a model if the labels have no capitals, as those of word lists are."""
+    labels = (label for k, label in enumerate(alphabet.labels) if k != alphabet.blank)
+    if any(label != label.lower() for label in labels):
+        return model
+    capitals = sum(word != word.lower() for word in model.vocabulary)
+    lowered = model.lowered() if capitals else None
+    if lowered:
+        logger.warning(
+            f"{model.path}: {capitals} of its words have capitals and are read in lower case, "
+            "like the labels of the acoustic model"
+        )
+    return lowered or model
 
 
 class WordState(NamedTuple):
@@ -43,11 +62,13 @@ class WordModel(CachedRows):
         self._model = model
         self._weights = weights
         self._trie = Trie()
-        spelt = [(alphabet.spell(word), word) for word in model.vocabulary]
-        check_alphabet(model, sum(labels is not None for labels, _ in spelt))
-        for labels, word in spelt:
-            if labels is not None:
+        spelt = 0
+        for word in model.vocabulary:
+            labels = alphabet.spell(word)
+            if labels is not None and alphabet.separator not in labels:
                 self._trie.add(labels, word)
+                spelt += 1
+        check_alphabet(model, spelt)
 
     def start(self) -> WordState:
         return WordState(self._model.start, ROOT)
