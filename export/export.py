@@ -6,7 +6,7 @@ import subprocess
 from dataclasses import asdict, dataclass, replace
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import onnx
 
@@ -32,19 +32,46 @@ from asr.training.network.language import LanguageModel
 from export.graph import build_graph, build_language_graph
 from export.parity import check_language_parity, check_parity
 from export.quantise import check_loss, quantise
+from features.errors import EarshotError
 
 WINDOW_STEPS = 10  # windows per window length that a whole-utterance classifier is slid by
 LICENCE = "Apache-2.0"
 OF_THE_TRAINING = {"learning_rate", "seconds", "train_loss"}  # no figures of the model
 
 
+class ExportError(EarshotError, ValueError):
+    """The run cannot be exported as asked."""
+
+
 @dataclass(frozen=True)
 class Int8:
-    """Wish for int8 weights: at most `max_loss` points may be lost on `data` (a folder of words, a
-    manifest or a recipe; None: what the training held out)."""
+    """Int8 weights: at most `max_loss` points may be lost on `data` (a folder of words, a manifest
+    or a recipe; None: what the training held out)."""
 
     data: Path | None = None
     max_loss: float = 0.3
+
+
+class Exported(NamedTuple):
+    """A file that was written, opened; parity: the largest difference of its log-probabilities from
+    those of the trained model, before int8."""
+
+    model: Model | NeuralModel
+    parity: float
+
+
+def export(
+    run: Path, out: Path, *, latency: Latency | None = None, int8: Int8 | None = None
+) -> Exported:
+    """Export a training run as `export_run` does, or one of a language model.
+
+    Raises what `export_run` does, and ExportError for a latency or int8 of a language model.
+    """
+    if not is_language_model(run):
+        return _export_model(run, out, latency, int8)
+    if latency or int8:
+        raise ExportError(f"{run}: a language model has no latency and no int8; leave these out")
+    return _export_language_model(run, out)
 
 
 def export_run(
@@ -56,6 +83,12 @@ def export_run(
     agreed with the trained model. Raises CheckpointError, EncoderConfigError, ParityError,
     QuantisationError or WriteError; then nothing is written.
     """
+    model = _export_model(run, out, latency, int8).model
+    assert isinstance(model, Model)
+    return model
+
+
+def _export_model(run: Path, out: Path, latency: Latency | None, int8: Int8 | None) -> Exported:
     checkpoint = best_checkpoint(run)
     content = load_checkpoint(checkpoint)
     config, labels, model = rebuild(content, checkpoint)
@@ -66,7 +99,7 @@ def export_run(
     card = _card(config, labels, model, proto, json.loads(content["metrics"]))
     with whole_file(out) as part:
         exact = _save(proto, card, part)
-        check_parity(model, exact)
+        parity = check_parity(model, exact)
         if int8 is not None:
             proto = quantise(proto)
             card = replace(card, precision="int8", weights_sha256=_weights_sha256(proto))
@@ -78,7 +111,7 @@ def export_run(
             quantised = _save(proto, card, part)
             found = check_loss(exact, quantised, selection.trials, int8.max_loss)
             _save(proto, replace(card, metrics=card.metrics | found), part)
-    return Model(out)
+    return Exported(Model(out), parity)
 
 
 def is_language_model(run: Path) -> bool:
@@ -87,8 +120,7 @@ def is_language_model(run: Path) -> bool:
     return json.loads(content["config"])["model"]["head"]["kind"] == LANGUAGE
 
 
-def export_language_model(run: Path, out: Path) -> NeuralModel:
-    """Export the best weights of a language model, as `export_run` does others."""
+def _export_language_model(run: Path, out: Path) -> Exported:
     content = load_checkpoint(best_checkpoint(run))
     config, labels, model = rebuild_any(content, best_checkpoint(run))
     assert isinstance(model, LanguageModel)
@@ -98,8 +130,8 @@ def export_language_model(run: Path, out: Path) -> NeuralModel:
     )
     with whole_file(out) as part:
         _write(proto, card, part)
-        check_language_parity(model, NeuralModel(part))
-    return NeuralModel(out)
+        parity = check_language_parity(model, NeuralModel(part))
+    return Exported(NeuralModel(out), parity)
 
 
 def at_latency(config: Config, latency: Latency) -> Config:

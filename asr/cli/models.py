@@ -1,25 +1,20 @@
 """Commands about model files: what they are, how they are made, how fast they are."""
 
-import dataclasses
-import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated
 
 import typer
 
 from asr.cli.errors import CommandError, training_packages
 from asr.cli.options import JsonFile, ModelArgument, Overrides, Run
-from asr.cli.terminal import print_line
-
-if TYPE_CHECKING:
-    from rich.table import Table
+from asr.cli.terminal import note, print_line
 
 
 def info(
     model: ModelArgument,
     as_json: Annotated[bool, typer.Option("--json", help="The card as it is in the file.")] = False,
 ) -> None:
-    """Show a model's card: what it hears, how it was trained, what it may be used for.
+    """Show a model's card: what it recognises, how it was trained, what it may be used for.
 
     [bold]asr info[/] english
     [bold]asr info[/] --json my_words.onnx | jq .metrics
@@ -32,7 +27,9 @@ def info(
         return
     from rich.console import Console
 
-    Console().print(_card_table(opened.path, dataclasses.asdict(opened.card)))
+    from asr.cli.card_table import card_table
+
+    Console().print(card_table(opened.path, opened.card))
 
 
 def export(
@@ -65,21 +62,29 @@ def export(
     Nothing is written unless the file gives the same results as the training code
     (with --int8: results as good, on speakers that the training held out).
     """
+    from asr.card import ModelCard
+    from asr.cli.card_table import latency_in_words
+
     with training_packages():
         from asr.training.network.encoders import Latency
-        from export.export import Int8, export_language_model, export_run, is_language_model
+        from export.export import Int8
+        from export.export import export as export_to
+        from export.parity import TOLERANCE
 
-        if is_language_model(run):
-            if latency or int8:
-                raise CommandError("a language model has no latency and no int8; leave these out")
-            export_language_model(run, out)
-            return
-        export_run(
+        model, parity = export_to(
             run,
             out,
             latency=Latency(*latency) if latency else None,
             int8=Int8(data, max_loss) if int8 else None,
         )
+    note(
+        f"wrote {out}: {out.stat().st_size / 1e6:.2f} MB, {model.card.precision} weights; scores "
+        f"differ from the trained model by at most {parity:.1g} ({TOLERANCE:g} is allowed)"
+    )
+    if isinstance(model.card, ModelCard):
+        note(f"latency: {latency_in_words(model.card)}")
+    for name, value in sorted(model.card.metrics.items()):
+        note(f"{name}: {value}")
 
 
 def frontier(
@@ -87,7 +92,7 @@ def frontier(
     json_file: JsonFile = None,
     plot: Annotated[Path | None, typer.Option(metavar="FILE.png", help="Draw the figures.")] = None,
 ) -> None:
-    """Measure what hearing further ahead is worth: one model at several latencies.
+    """Measure what more look-ahead is worth: one model at several latencies.
 
     [bold]asr frontier[/] runs/my_words --plot frontier.png
 
@@ -154,7 +159,7 @@ def soak(
     hours: Annotated[float, typer.Option(min=0.001, help="Of sound, not of waiting.")] = 24.0,
     data: Annotated[
         list[Path] | None,
-        typer.Option(metavar="PATH", help="Recordings to hear, not tones; can be repeated."),
+        typer.Option(metavar="PATH", help="Recordings to play, not tones; can be repeated."),
     ] = None,
     noise: Annotated[
         list[Path] | None,
@@ -162,34 +167,16 @@ def soak(
     ] = None,
     json_file: JsonFile = None,
 ) -> None:
-    """Let a model listen for a day of sound, as fast as it can, and see that it stays as it was.
+    """Run a model through a day of sound, as fast as it can, and check that it stays as it was.
 
     [bold]asr soak[/] commands
     [bold]asr soak[/] english --data recordings/ --noise rain/ --hours 100
 
     The same sound runs through two streams, cut in two ways: their events must be the
     same, scores and states finite, and memory flat. A probe that is repeated must be
-    heard at the end as it was at the beginning. If not, the exit code is 2.
+    recognised at the end as it was at the beginning. If not, the exit code is 2.
     """
     from asr.model import load
     from asr.studies.soak import soak
 
     soak(load(model), hours, data=data or (), noise=noise or (), json_file=json_file)
-
-
-def _card_table(path: Path, card: dict[str, Any]) -> "Table":
-    from rich.table import Table
-    from rich.text import Text
-
-    table = Table(title=str(path), show_header=False, title_justify="left")
-    table.add_column(style="bold")
-    table.add_column(overflow="fold")
-    for name, value in card.items():
-        if name == "training_data":
-            value = "\n".join(" - ".join(source.values()) for source in value)
-        elif isinstance(value, dict):
-            value = "\n".join(f"{key} = {entry}" for key, entry in value.items())
-        elif isinstance(value, tuple):
-            value = "  ".join(json.dumps(entry, ensure_ascii=False) for entry in value)
-        table.add_row(name, Text("-" if value in (None, "") else str(value)))
-    return table

@@ -104,7 +104,7 @@ def compare(
 
 def explain(
     run: Run,
-    recording: Annotated[Path, typer.Argument(help="What it hears; of this the first 8 seconds.")],
+    recording: Annotated[Path, typer.Argument(help="A recording; its first 8 seconds are drawn.")],
     out: Annotated[
         Path, typer.Option("--out", "-o", metavar="FILE.png", help="The picture to write.")
     ],
@@ -113,7 +113,7 @@ def explain(
         typer.Option(metavar="RUN", help="Another run, whose gradients are drawn beside these."),
     ] = None,
 ) -> None:
-    """See why: gates and memory of an encoder over time, and how far back it hears.
+    """See why: gates and memory of an encoder over time, and how far back its output reaches.
 
     [bold]asr explain[/] runs/lstm stop.wav -o lstm.png
     [bold]asr explain[/] runs/lstm stop.wav -o lstm.png --compare runs/rnn

@@ -1,19 +1,17 @@
 """The picture of `asr explain`: sound, gates and states one below the other, and the gradient."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
+from asr.studies.inspection import Activity, Explanation
 from asr.training.plots import COLOURS, GUIDE, INK, save
-
-if TYPE_CHECKING:
-    from asr.studies.explain import Activity, Explanation
 
 FLOOR = 1e-12  # of the gradients shown, relative to that at distance 0
 
 
-def plot_explanation(explanation: "Explanation", others: "list[Explanation]", path: Path) -> None:
+def plot_explanation(explanation: Explanation, others: list[Explanation], path: Path) -> None:
     """A column for each layer, and the gradients of this and of other models below them all."""
     from matplotlib.figure import Figure  # slow to import
 
@@ -33,15 +31,14 @@ def plot_explanation(explanation: "Explanation", others: "list[Explanation]", pa
     save(figure, path)
 
 
-def _draw_layer(axes: list[Any], explanation: "Explanation", layer: "Activity", k: int) -> None:
+def _draw_layer(axes: list[Any], explanation: Explanation, layer: Activity, k: int) -> None:
     """Spectrogram, means, then a map of units for each gate and each state.
 
     Units are in the order of the moments when their output is largest.
     """
     first, means, *maps = axes
-    _image(first, explanation.spectrogram, explanation.hop, cmap="magma")
+    _draw_spectrogram(first, explanation)
     first.set_title(f"layer {k + 1}, forward direction", color=INK, loc="left", fontsize=11)
-    first.set_ylabel("mel band")
     count = len(layer.states["hidden"])
     time = (np.arange(count) + 0.5) * explanation.frame
     for (name, gate), colour in zip(layer.gates.items(), COLOURS, strict=False):
@@ -67,6 +64,23 @@ def _draw_layer(axes: list[Any], explanation: "Explanation", layer: "Activity", 
         axis.tick_params(labelbottom=False)
 
 
+def _draw_spectrogram(axis: Any, explanation: Explanation) -> None:
+    """In dB over seconds and, on a mel scale, Hz; each frame in the middle of what it is about."""
+    from librosa.display import specshow  # imports matplotlib
+
+    count = len(explanation.spectrogram)
+    specshow(
+        explanation.spectrogram.T,
+        x_coords=(np.arange(count) + 0.5) * explanation.hop,
+        y_coords=explanation.bands,
+        x_axis="s",
+        y_axis="mel",
+        cmap="magma",
+        ax=axis,
+    )
+    axis.set(xlabel="", ylabel="frequency (Hz)")
+
+
 def _image(axis: Any, rows: np.ndarray, step: float, **style: Any) -> Any:
     """[frames, numbers] with time to the right and the first number below, `step` s a frame."""
     extent = (0.0, len(rows) * step, -0.5, rows.shape[1] - 0.5)
@@ -75,7 +89,7 @@ def _image(axis: Any, rows: np.ndarray, step: float, **style: Any) -> Any:
     )
 
 
-def _draw_gradients(axis: Any, explanations: "list[Explanation]") -> None:
+def _draw_gradients(axis: Any, explanations: list[Explanation]) -> None:
     """Each curve relative to its value at distance 0, for models scale their frames differently."""
     for explanation, colour in zip(explanations, COLOURS, strict=False):
         relative = explanation.gradients / max(explanation.gradients[0], np.finfo(float).tiny)

@@ -7,14 +7,8 @@ import pytest
 import soundfile as sf
 import torch
 
-from asr.studies.explain import (
-    activities,
-    encode,
-    explain,
-    gradient_norms,
-    look_inside,
-    trace,
-)
+from asr.studies.explain import explain
+from asr.studies.inspection import activities, encode, gradient_norms, look_inside, trace
 from asr.training.network.cells import KINDS
 from asr.training.network.encoders import Encoder, EncoderConfig
 from features.errors import EarshotError
@@ -147,7 +141,7 @@ def test_what_is_drawn_covers_the_recording(tmp_path: Path, recording: Path) -> 
     count = found.layers[0].states["cell"].shape[0]
     assert count * found.frame == pytest.approx(seconds, abs=found.frame)
     assert len(found.gradients) == count and len(found.layers) == encoder.layers
-    assert found.spectrogram.shape[1] == config.model.mfcc.n_mels
+    assert found.spectrogram.shape[1] == len(found.bands) == config.model.mfcc.n_mels
     assert len(found.spectrogram) * found.hop == pytest.approx(seconds, abs=0.03)
 
 

@@ -3,9 +3,9 @@
 The floor is torch's own LSTM of the same sizes, over as many frames, forward and backward and
 nothing else. What a step takes beyond it goes to the augmentation, the features, the stem, the
 head, the loss and the optimiser, and to the look-ahead: where blocks overlap, the backward
-direction hears frames more than once. A second figure is for the same LSTMs over these blocks, at
-the latency of each step. The best of ROUNDS counts, because whatever else the machine does can only
-add to it.
+direction runs over frames more than once. A second figure is for the same LSTMs over these blocks,
+at the latency of each step. The best of ROUNDS counts, because whatever else the machine does can
+only add to it.
 """
 
 import time
@@ -46,12 +46,18 @@ def benchmark_training(
     included. Nothing is saved but the cache of decoded audio. Raises EarshotError.
     """
     torch.set_num_threads(threads)
+    progress = Console(stderr=True, highlight=False, soft_wrap=True)
+    progress.print(f"{config.name}: reading the recordings")
     run = start_run(config, torch.device("cpu"), rank=0, world=1)
     batches = epoch_batches(config, run.corpus, config.data.warm_epochs)
     epoch = len(batches)
     batches.plan = list(islice(cycle(batches.plan), STEPS + 1))
-    heard = [batches[k] for k in range(STEPS)]
-    rounds = [_round(run, batches, heard) for _ in range(ROUNDS)]
+    progress.print(f"preparing {STEPS} of the {epoch} batches of an epoch")
+    prepared = [batches[k] for k in range(STEPS)]
+    rounds = []
+    for number in range(1, ROUNDS + 1):
+        progress.print(f"training {STEPS} steps, round {number} of {ROUNDS}")
+        rounds.append(_round(run, batches, prepared))
     best = {name: min(figures[name] for figures in rounds) for name in rounds[0]}
     figures = {
         "recipe": config.name,
@@ -71,20 +77,20 @@ def benchmark_training(
     return figures
 
 
-def _round(run: Run, batches: Batches, heard: list[Batch]) -> dict[str, float]:
+def _round(run: Run, batches: Batches, prepared: list[Batch]) -> dict[str, float]:
     """Seconds of a step and of its parts, as a mean over STEPS."""
     options = run.config.optimisation
     latencies = [draw_latency(run.config.model.encoder, options.seed, k) for k in range(STEPS)]
     bare_lstms = _bare_lstms(run)
     figures = {
         "step_seconds": _steps(run, batches),
-        "floor_seconds": _each(lambda batch: bare_lstms(batch, Latency(0, 0)), heard),
-        "blocks_seconds": _each(lambda k: bare_lstms(heard[k], latencies[k]), range(STEPS)),
+        "floor_seconds": _each(lambda batch: bare_lstms(batch, Latency(0, 0)), prepared),
+        "blocks_seconds": _each(lambda k: bare_lstms(prepared[k], latencies[k]), range(STEPS)),
         "batch_seconds": _each(batches.__getitem__, range(STEPS)),
     }
     if isinstance(run.model, AcousticModel):
         features = run.model.features
-        figures["feature_seconds"] = _each(lambda batch: features(batch.inputs), heard)
+        figures["feature_seconds"] = _each(lambda batch: features(batch.inputs), prepared)
     return figures
 
 
