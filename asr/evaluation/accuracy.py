@@ -35,7 +35,9 @@ def evaluate(
     if unreadable := len(trials) - len(outcomes):
         left_out[UNREADABLE] = unreadable
     if not outcomes:
-        raise EvaluationError(f"{data}: none of its {len(trials)} recordings can be read as audio")
+        raise EvaluationError(
+            f"{data}: none of its {len(trials)} recordings can be read as audio; check the paths"
+        )
     figures = summarise(model.card, outcomes) | {"left_out": left_out}
     print_evaluation(figures)
     if json_file is not None:

@@ -13,8 +13,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from rich.console import Console
-from rich.progress import track
 
 from asr.decode.alphabet import Alphabet
 from asr.decode.keywords.typed import (
@@ -28,6 +26,7 @@ from asr.decode.keywords.typed import (
 )
 from asr.evaluation.intervals import interval_over, share_interval
 from asr.evaluation.plots import plot_det
+from asr.evaluation.progress import tracked
 from asr.evaluation.report import print_keywords
 from asr.evaluation.trials import NO_FOLDER, UNREADABLE, EvaluationError, labelled_recordings
 from asr.files import write_figures
@@ -156,8 +155,7 @@ class Evaluation:
 
     def score(self, recordings: Sequence[Recording]) -> Iterator[Scored]:
         """Run the model over recordings; what cannot be read is left out with a warning."""
-        console = Console(stderr=True)
-        for recording in track(recordings, "recognising", console=console, transient=True):
+        for recording in tracked(recordings, "recognising"):
             try:
                 waveform = read_audio(recording.path, self._model.card.sample_rate)
             except AudioError as error:

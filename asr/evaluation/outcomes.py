@@ -1,21 +1,23 @@
 """Trials through the device's own runtime: what a model makes of each."""
 
+import logging
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
-from rich.console import Console
-from rich.progress import track
 
 from asr.card import ModelCard
 from asr.decode.keywords.trained import KeywordTrigger
 from asr.decode.options import DecodeOptions
+from asr.evaluation.progress import tracked
 from asr.evaluation.trials import Trial
 from asr.events import Word
 from asr.model import Model
 from asr.stream import closing_silence, scorer
 from features.audio import AudioError
+
+logger = logging.getLogger(__name__)
 
 SWEEP = (0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95)  # thresholds of a trigger that are compared
 
@@ -50,13 +52,12 @@ def run_trials(
     model: Model, trials: Sequence[Trial], options: DecodeOptions | None = None
 ) -> Iterator[Outcome]:
     """Yield what the model makes of each trial; what cannot be read is left out with a warning."""
-    console = Console(stderr=True)
     triggers = _triggers(model.card)
-    for trial in track(trials, "recognising", console=console, transient=True):
+    for trial in tracked(trials, "recognising"):
         try:
             waveform = trial.waveform()
         except AudioError as error:
-            console.print(f"warning: {error}: left out", highlight=False, soft_wrap=True)
+            logger.warning("%s: left out", error)
             continue
         started = time.perf_counter()
         if model.card.task == "ctc":

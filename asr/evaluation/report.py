@@ -33,7 +33,13 @@ def print_evaluation(figures: dict[str, Any]) -> None:
     console.print(table)
     console.print(_about_intervals(figures))
     if rows := figures["speakers"]:
-        table = Table("speaker", "recordings", *heads, title=_title("by speaker", len(rows)))
+        table = Table(
+            "speaker",
+            "recordings",
+            *heads,
+            title=_title("by speaker", len(rows)),
+            title_justify="left",
+        )
         for row in rows[:ROWS]:
             table.add_row(row["speaker"], str(row["n"]), *_rates(row, names))
         console.print(table)
@@ -56,10 +62,7 @@ def _about_intervals(figures: dict[str, Any]) -> str:
         return f"intervals: what to expect of other speakers, from the {figures['n_speakers']} here"
     if figures["n_speakers"] == 1:
         return "intervals: what to expect of other recordings of this one speaker"
-    return (
-        "intervals: every recording counts as a speaker of its own; if some have the same speaker, "
-        "say who speaks (--speaker)"
-    )
+    return "intervals: each recording counts as another speaker's; --speaker names the speakers"
 
 
 def _classifier(figures: dict[str, Any]) -> Iterator[Table | str]:
@@ -94,7 +97,14 @@ def _threshold_table(points: list[dict[str, Any]]) -> Table:
 def _confusion_table(figures: dict[str, Any]) -> Table:
     labels = figures["labels"]
     short = [name.strip("_")[:5] for name in labels]
-    table = Table("said / recognised", *short, "right %", padding=(0, 0), title="confusion")
+    table = Table(
+        "said / recognised",
+        *short,
+        "right %",
+        padding=(0, 0),
+        title="confusion",
+        title_justify="left",
+    )
     for name, row in zip(labels, figures["confusion"], strict=True):
         if name in figures["recall"]:
             cells = ["" if not count else str(count) for count in row]
@@ -106,7 +116,9 @@ def _recall_table(figures: dict[str, Any]) -> Table:
     """The labels with the lowest share of right recordings."""
     totals = dict(zip(figures["labels"], np.sum(figures["confusion"], axis=1), strict=True))
     recalls = sorted(figures["recall"].items(), key=lambda entry: entry[1])
-    table = Table("label", "recordings", "right %", title=_title("labels", len(recalls)))
+    table = Table(
+        "label", "recordings", "right %", title=_title("labels", len(recalls)), title_justify="left"
+    )
     for name, recall in recalls[:ROWS]:
         table.add_row(name, str(totals[name]), f"{100 * recall:.1f}")
     return table
@@ -119,7 +131,14 @@ def _pair_table(figures: dict[str, Any]) -> Table:
     np.fill_diagonal(counts, 0)
     pairs = np.argwhere(counts)
     order = np.argsort(-counts[counts > 0], kind="stable")
-    table = Table("said", "recognised", "times", "of", title=_title("confused", len(pairs)))
+    table = Table(
+        "said",
+        "recognised",
+        "times",
+        "of",
+        title=_title("confused", len(pairs)),
+        title_justify="left",
+    )
     for row, column in pairs[order][:ROWS]:
         table.add_row(labels[row], labels[column], str(counts[row, column]), str(totals[row]))
     return table
@@ -164,7 +183,13 @@ def print_keywords(figures: dict[str, Any]) -> None:
     console.print(f"{figures['recordings']} recordings, {hours:.2f} hours; delay from word end")
     console.print(_about_intervals(figures))
     if rows := figures["speakers"]:
-        table = Table("speaker", "said", "missed", title=_title("missed by speaker", len(rows)))
+        table = Table(
+            "speaker",
+            "said",
+            "missed",
+            title=_title("missed by speaker", len(rows)),
+            title_justify="left",
+        )
         for row in rows[:ROWS]:
             table.add_row(row["speaker"], str(row["said"]), str(row["missed"]))
         console.print(table)

@@ -15,7 +15,8 @@ from asr.training.config import Config, SourceConfig, read_config
 from asr.training.data.corpus import Corpus, load_corpus
 from asr.training.data.labels import SILENCE, UNKNOWN
 from asr.training.data.plan import plan_validation
-from asr.training.data.sources import Recording, read_source
+from asr.training.data.sources import DataError, Recording, manifest_of, read_source
+from asr.training.data.texts import plain_label, plain_text
 from features.audio import read_audio
 from features.errors import EarshotError
 
@@ -82,8 +83,9 @@ def labelled_recordings(data: Path, speaker: str = "") -> tuple[list[Recording],
     source = SourceConfig(
         path=str(data), name=data.stem, licence="", attribution="", speaker=speaker
     )
-    recordings = read_source(0, source)
-    labelled = [r for r in recordings if not (data.is_dir() and r.path.parent == data)]
+    recordings = _read(source)
+    folder = data.is_dir() and manifest_of(data) is None
+    labelled = [r for r in recordings if not (folder and r.path.parent == data)]
     if recordings and not labelled:
         raise EvaluationError(
             f"{data}: its {len(recordings)} recordings have no labels; sort them into folders "
@@ -91,6 +93,16 @@ def labelled_recordings(data: Path, speaker: str = "") -> tuple[list[Recording],
             "audio_filepath and text"
         )
     return labelled, len(recordings) - len(labelled)
+
+
+def _read(source: SourceConfig) -> list[Recording]:
+    """The recordings of a source; if a manifest says who speaks in `speaker`, with that."""
+    if source.speaker or manifest_of(Path(source.path)) is None:
+        return read_source(0, source)
+    try:
+        return read_source(0, replace(source, speaker="{speaker}"))
+    except DataError:  # some entry has no speaker, or there is more amiss: that is raised below
+        return read_source(0, source)
 
 
 def held_out_trials(model: Model, config: Config, recipe: Path) -> Selection:
@@ -132,37 +144,48 @@ def _fitting(
 ) -> Selection:
     """The trials whose reference the model can give, with that; `data` is named in messages."""
     kept: list[Trial] = []
-    left_out = Counter({NO_FOLDER: unlabelled} if unlabelled else {})
+    left_out: Counter[str] = Counter({NO_FOLDER: unlabelled} if unlabelled else {})
+    examples: dict[str, str] = {}
     for trial in trials:
         reference, problem = expected(card, trial.reference)
         if problem:
             left_out[problem] += 1
+            examples.setdefault(problem, f" ('{trial.reference}')")
         else:
             kept.append(replace(trial, reference=reference))
-    counted = ", ".join(f"{count} {why}" for why, count in left_out.most_common())
-    if not kept or (card.task == "ctc" and not any(trial.reference for trial in kept)):
-        empty = f", {len(kept)} with an empty text" if kept else ""
+    counted = ", ".join(
+        f"{count} {why}{examples.get(why, '')}" for why, count in left_out.most_common()
+    )
+    if not kept:
         raise EvaluationError(
-            f"{data}: no recording fits the labels of {card.name} ({counted}{empty}); check the "
-            "texts, or name recordings of what the model was trained on"
+            f"{data}: no recording fits the labels of {card.name} ({counted or 'there is none'}); "
+            "check the texts, or name recordings of what the model was trained on"
         )
+    if card.task == "ctc" and not any(trial.reference for trial in kept):
+        raise EvaluationError(f"{data}: its texts are empty; write what is said into text")
     if left_out:
         logger.warning("%s: left out %s; %d are measured", data, counted, len(kept))
     return Selection(kept, dict(left_out))
 
 
 def expected(card: ModelCard, text: str) -> tuple[str, str]:
-    """What the model should answer to a text, or an empty string and why it cannot."""
-    labels = set(card.labels)
+    """What the model should answer to a text, or an empty string and why it cannot.
+
+    Texts and labels meet as in training: see `plain_text` and, for a classifier, `plain_label`.
+    """
     if card.task == "ctc":
+        labels = set(card.labels)
         characters = {name for name in labels if len(name) == 1}
+        text = plain_text(text, labels)
         fits = set(text) <= characters or set(text.split()) <= labels
         return (text, "") if fits else ("", NO_CHARACTERS)
-    if text in labels:
-        return text, ""
-    if not labels.isdisjoint(text.split()):
+    names = {plain_label(name): name for name in card.labels}
+    text = plain_label(text)
+    if text in names:
+        return names[text], ""
+    if not names.keys().isdisjoint(text.split()):
         return "", AMONG_OTHERS
-    return (UNKNOWN, "") if UNKNOWN in labels else ("", NO_LABEL)
+    return (UNKNOWN, "") if UNKNOWN in names else ("", NO_LABEL)
 
 
 def speaker_halves(

@@ -7,11 +7,11 @@ from typing import Any
 
 import numpy as np
 from rich.console import Console
-from rich.progress import track
 from rich.table import Table
 
 from asr.decode.options import DecodeOptions, decoder_for
 from asr.evaluation.figures import error_rates
+from asr.evaluation.progress import tracked
 from asr.evaluation.report import percent
 from asr.evaluation.trials import Trial, read_trials, speaker_halves
 from asr.events import Utterance
@@ -82,8 +82,7 @@ class Trials:
 
     def _decoded(self, settings: Sequence[Setting]) -> Sequence[Setting]:
         new = [setting for setting in dict.fromkeys(settings) if setting not in self.texts]
-        console = Console(stderr=True)
-        for setting in track(new, "decoding", console=console, transient=True):
+        for setting in tracked(new, "decoding"):
             options = replace(self._options, **dict(zip(GRID, setting, strict=True)))
             self.texts[setting] = self.decode(options)
         return settings
@@ -131,8 +130,7 @@ def _crossed(data: Path, trials: Sequence[Trial]) -> list[Fold]:
 
 
 def _score(model: Model, trials: Sequence[Trial]) -> Iterator[Scored]:
-    console = Console(stderr=True)
-    for trial in track(trials, "recognising", console=console, transient=True):
+    for trial in tracked(trials, "recognising"):
         yield Scored(trial.speaker, trial.reference, model.log_probs(trial.waveform()))
 
 
