@@ -18,6 +18,7 @@ from features.errors import EarshotError
 
 SCHEMA = 1
 LAST, BEST = "last.pt", "best.pt"
+ESSENTIAL = ("config", "labels", "averaged", "progress")
 RESUME = "free some space and continue with --resume"
 
 
@@ -77,12 +78,16 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
     except (OSError, RuntimeError, EOFError, KeyError, pickle.UnpicklingError) as error:
-        reason = str(error).partition("\n")[0]
+        reason = getattr(error, "strerror", None) or "cut off, or of another program"
         raise CheckpointError(
             f"{path}: is no readable checkpoint ({reason}); name a folder that 'asr train' wrote"
         ) from None
     if not isinstance(content, dict) or content.get("schema") != SCHEMA:
         raise CheckpointError(f"{path}: not a checkpoint of this version (schema {SCHEMA})")
+    if missing := [name for name in ESSENTIAL if name not in content]:
+        raise CheckpointError(
+            f"{path}: lacks {', '.join(missing)}; name a folder that 'asr train' wrote"
+        )
     return content
 
 
@@ -110,5 +115,11 @@ def rebuild_any(
     config = parse_config(json.loads(content["config"]), str(path))
     labels = tuple(content["labels"])
     model = build_model(config, len(labels))
-    model.load_state_dict(content["averaged"])
+    try:
+        model.load_state_dict(content["averaged"])
+    except RuntimeError:
+        raise CheckpointError(
+            f"{path}: its weights are not those of the network in its settings; it was written by "
+            "another version, so train again"
+        ) from None
     return config, labels, model.eval()

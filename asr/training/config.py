@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, Literal, get_args, get_origin
 
 from asr.card import DataSource, Trigger
+from asr.files import read_text
 from asr.training.network.acoustic import ModelConfig
 from features.augment import AugmentConfig
 from features.errors import EarshotError
@@ -230,20 +231,32 @@ class Config:
 
 
 def read_config(path: Path, overrides: list[str]) -> Config:
-    """Read a TOML file and apply `section.field=value` overrides. Raises ConfigError.
+    """Read a TOML file and apply `section.field=value` overrides. Raises ConfigError, ReadError.
 
-    Relative paths in the file are taken from where the command runs; `$NAME` in them is replaced by
-    the environment variable.
+    What the file reads from (sources, `optimisation.start`) is found from its own folder, unless
+    the path is absolute or begins with `$NAME`, an environment variable. What training writes
+    (`out`, `data.cache`), and paths in overrides, are found from where the command runs.
     """
     try:
-        tree = tomllib.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise ConfigError(f"{path}: cannot be read ({error.strerror}); name a .toml file") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        tree = tomllib.loads(read_text(path, "a training configuration"))
+    except tomllib.TOMLDecodeError as error:
         raise ConfigError(f"{path}: is not valid TOML ({error})") from None
+    _settle_paths(tree, path.absolute().parent)
     for override in overrides:
         _apply(tree, override)
     return parse_config(tree, str(path))
+
+
+def _settle_paths(tree: dict[str, Any], folder: Path) -> None:
+    """Make the paths that a file reads from absolute; other types are refused when it is built."""
+    tables: list[Any] = []
+    if isinstance(data := tree.get("data"), dict) and isinstance(data.get("sources"), list):
+        tables += [(source, "path") for source in data["sources"]]
+    tables.append((tree.get("optimisation"), "start"))
+    for table, name in tables:
+        path = table.get(name) if isinstance(table, dict) else None
+        if isinstance(path, str) and path and not path.startswith(("$", "~")):
+            table[name] = str(folder / path)
 
 
 def parse_config(tree: dict[str, Any], origin: str) -> Config:

@@ -17,7 +17,7 @@ import numpy as np
 import soundfile
 from rich.progress import track
 
-from asr.files import whole_file
+from asr.files import read_lines, whole_file
 from features.audio import read_audio
 from features.errors import EarshotError
 
@@ -54,13 +54,8 @@ def synthesise(texts: Path, out: Path, takes: int = 1, seed: int = 0) -> Path:
     for engine in ("espeak-ng", "flite"):
         if shutil.which(engine) is None:
             raise SynthesisError(f"{engine} is not installed; on Debian: apt install {engine}")
-    try:
-        lines = [" ".join(line.split()) for line in texts.read_text(encoding="utf-8").splitlines()]
-    except (OSError, UnicodeDecodeError) as error:
-        raise SynthesisError(
-            f"{texts}: cannot be read as text ({error}); one text a line"
-        ) from None
-    readings = draw_readings([line for line in lines if line] * takes, seed)
+    lines = [" ".join(line.split()) for line in read_lines(texts, "texts, one a line")]
+    readings = draw_readings([line for line in lines if line.strip("- ")] * takes, seed)
     if not readings:
         raise SynthesisError(f"{texts}: has no text in it; write one text a line")
     paths = [out / f"{number:05d}.flac" for number in range(len(readings))]
@@ -90,8 +85,10 @@ def draw_readings(texts: Sequence[str], seed: int) -> list[Reading]:
 
 def _draw_reading(text: str, rng: np.random.Generator) -> Reading:
     speed = rng.uniform(*SPEED)
-    # Engines take a lone small "a" for the article; capital letters are always spelled.
+    # Engines take a lone small "a" for the article; capital letters are always spelled. What
+    # begins with a dash would be an option of the engine.
     spoken = " ".join(word.upper() if len(word) == 1 else word for word in text.split())
+    spoken = spoken.lstrip("-")
     if rng.random() < FLITE_SHARE:
         voice = str(rng.choice(FLITE_VOICES))
         stretch = f"duration_stretch={1.0 / speed:.3f}"

@@ -63,7 +63,7 @@ def test_there_is_a_recipe_for_each_task() -> None:
 def test_what_is_not_said_has_its_default(tmp_path: Path) -> None:
     config = read(tmp_path)
     assert config.model.head.labels == ("yes", "no")
-    assert config.data.sources[0].path == "words"
+    assert config.data.sources[0].path == str(tmp_path / "words")
     assert config.augment == AugmentConfig()
     assert config.optimisation == OptimisationConfig()
     assert config.run == Path("runs/tiny")

@@ -33,16 +33,12 @@ from asr.training.config import read_config
 from asr.training.data.batches import Batches
 from asr.training.data.corpus import load_corpus
 from asr.training.data.plan import plan_epoch
+from asr.training.losses import batch_loss
 from asr.training.network.acoustic import AcousticModel
 from asr.training.network.encoders import EncoderConfig
-from asr.training.train import (
-    TrainingError,
-    batch_loss,
-    draw_latency,
-    learning_rate_factor,
-    train,
-    validate,
-)
+from asr.training.run import TrainingError
+from asr.training.train import draw_latency, learning_rate_factor, train
+from asr.training.validation import validate
 from tests.support.commands import ASR, environment, run_asr
 from tests.support.tiny_training import write_words_recipe
 

@@ -21,17 +21,12 @@ from torch import nn
 from asr.files import write_figures
 from asr.studies.bench.report import figure_table
 from asr.training.config import Config
-from asr.training.data.batches import Batch, Batches, loader
+from asr.training.data.batches import Batch, Batches, epoch_batches, loader
+from asr.training.losses import precision
 from asr.training.network.acoustic import AcousticModel
 from asr.training.network.encoders import EncoderConfig, Latency
-from asr.training.train import (
-    Run,
-    draw_latency,
-    epoch_batches,
-    precision,
-    start_run,
-    train_step,
-)
+from asr.training.run import Run, start_run
+from asr.training.train import draw_latency, train_step
 
 STEPS = 20
 ROUNDS = 3

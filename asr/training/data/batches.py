@@ -10,7 +10,12 @@ from torch.nn.utils.rnn import pad_sequence
 from torch.utils.data import DataLoader, Dataset
 
 from asr.batch.workers import cores
+from asr.training.config import Config
+from asr.training.data.corpus import Corpus
 from asr.training.data.items import Item
+from asr.training.data.plan import plan_epoch
+from asr.training.data.sources import DataError
+from asr.training.interrupts import ignore_interrupts
 from features.augment import Augmenter
 
 
@@ -104,5 +109,27 @@ def loader(batches: Batches, workers: int, first: int = 0) -> Iterator[Batch]:
         batch_size=None,
         sampler=range(first, len(batches)),
         num_workers=workers,
+        worker_init_fn=ignore_interrupts,
         prefetch_factor=4 if workers else None,
     )
+
+
+def batches_of(config: Config) -> type[Batches]:
+    """What the batches of a task are made of: sound, or texts alone."""
+    return TextBatches if config.model.head.kind == "lm" else Batches
+
+
+def epoch_batches(
+    config: Config, corpus: Corpus, epoch: int, rank: int = 0, world: int = 1
+) -> Batches:
+    """One process's part of the batches of an epoch, augmented. Raises DataError."""
+    augmenter = None
+    if not config.warm(epoch):
+        augmenter = Augmenter(config.augment, corpus.noises, config.model.mfcc.sample_rate)
+    plan = [batch for batch in plan_epoch(config, corpus, epoch) if len(batch) >= world]
+    if not plan:
+        raise DataError(
+            f"no batch has a recording for each of {world} processes; raise "
+            "optimisation.batch_seconds"
+        )
+    return batches_of(config)(plan, corpus.noises, augmenter, rank, world)

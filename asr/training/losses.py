@@ -1,0 +1,45 @@
+"""The loss of a batch, and the precision that the network runs in."""
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from asr.training.config import Config, OptimisationConfig
+from asr.training.data.batches import Batch
+from features.augment import AugmentConfig
+
+
+def batch_loss(
+    network: nn.Module, batch: Batch, config: Config, augment: AugmentConfig | None = None
+) -> Tensor:
+    """Loss summed over this process's part of a batch, divided by the targets of the whole."""
+    options = config.optimisation
+    with precision(options, batch.inputs.device):
+        sought = {}
+        if batch.search.any():
+            sought["sought"] = torch.where(batch.search, batch.targets, -1)
+        log_probs, frame_lengths = network(batch.inputs, batch.input_lengths, augment, **sought)
+    if config.model.head.kind == "classify":
+        smoothing = options.label_smoothing if augment else 0.0
+        total = functional.cross_entropy(
+            log_probs.squeeze(1), batch.targets, reduction="sum", label_smoothing=smoothing
+        )
+    elif config.model.head.kind == "lm":
+        time = torch.arange(log_probs.shape[1], device=log_probs.device)
+        rows = log_probs[time < frame_lengths[:, None]]
+        total = functional.nll_loss(rows, batch.targets, reduction="sum")
+    else:
+        total = functional.ctc_loss(
+            log_probs.transpose(0, 1),
+            batch.targets,
+            frame_lengths,
+            batch.target_lengths,
+            reduction="sum",
+            zero_infinity=True,
+        )
+    return total / batch.weight
+
+
+def precision(options: OptimisationConfig, device: torch.device) -> torch.autocast:
+    """What the network runs in."""
+    return torch.autocast(device.type, torch.bfloat16, enabled=options.precision == "bf16")

@@ -1,0 +1,49 @@
+"""The processes and threads of a training."""
+
+import gc
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+from torch import distributed
+
+from asr.batch.workers import cores
+
+THREADS = "OMP_NUM_THREADS"
+
+
+@contextmanager
+def processes() -> Iterator[tuple[torch.device, int, int]]:
+    """Join the other processes if `torchrun` started this one; yield device, rank and count."""
+    cuda = torch.cuda.is_available()
+    if "RANK" not in os.environ:
+        choose_threads()
+        yield torch.device("cuda" if cuda else "cpu"), 0, 1
+        return
+    distributed.init_process_group("nccl" if cuda else "gloo")
+    device = torch.device("cuda", int(os.environ["LOCAL_RANK"])) if cuda else torch.device("cpu")
+    if cuda:
+        torch.cuda.set_device(device)
+    try:
+        yield device, distributed.get_rank(), distributed.get_world_size()
+    finally:
+        # The group's threads end with its last owner: DistributedDataParallel, which is in cycles.
+        # One that outlives the interpreter's end aborts the process.
+        gc.collect()
+        distributed.destroy_process_group()
+
+
+def threads_said(workers: int) -> str:
+    """Say how many threads compute and how many processes prepare batches."""
+    return (
+        f"{torch.get_num_threads()} threads ({THREADS} changes that), "
+        f"{min(workers, cores())} loader processes"
+    )
+
+
+def choose_threads() -> None:
+    """Give torch the cores that nobody else keeps busy, at least one; OMP_NUM_THREADS decides if
+    it is set. (`torchrun` sets it.)"""
+    if THREADS not in os.environ:
+        torch.set_num_threads(max(1, cores() - round(os.getloadavg()[0])))

@@ -1,0 +1,88 @@
+"""What a training says of itself while it runs: a bar on a terminal, a line a minute elsewhere."""
+
+import math
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
+
+from asr.training.run import Run
+
+LINE_SECONDS = 60.0
+
+Report = Callable[[float, float], None]
+"""Takes the share of the training that is done, and the loss of its last step."""
+
+
+@contextmanager
+def reporting(run: Run) -> Iterator[Report]:
+    """Yield what the loop calls after each step; only the first process says anything."""
+    if run.rank:
+        yield lambda done, loss: None
+    elif sys.stdout.isatty():
+        with _bar(run) as report:
+            yield report
+    else:
+        yield _lines(run)
+
+
+@contextmanager
+def _bar(run: Run) -> Iterator[Report]:
+    columns = (
+        TextColumn("epoch {task.fields[epoch]}  step {task.fields[step]}"),
+        BarColumn(),
+        TaskProgressColumn(),
+        TextColumn("loss {task.fields[loss]:.3f}  best {task.fields[best]}"),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, transient=True) as bar:
+        task = bar.add_task("", total=1.0, epoch=1, step=0, loss=math.nan, best="-")
+
+        def report(done: float, loss: float) -> None:
+            progress = run.progress
+            bar.update(
+                task,
+                completed=done,
+                epoch=progress.epoch + 1,
+                step=progress.step,
+                loss=loss,
+                best=best_so_far(run),
+            )
+
+        yield report
+
+
+def _lines(run: Run) -> Report:
+    began = printed = time.monotonic()
+    before: float | None = None
+
+    def report(done: float, loss: float) -> None:
+        nonlocal printed, before
+        now = time.monotonic()
+        before = done if before is None else before
+        if now - printed < LINE_SECONDS or done <= before:
+            return
+        printed = now
+        left = (now - began) * (1.0 - done) / (done - before)
+        rate = run.optimiser.param_groups[0]["lr"]
+        print(
+            f"step {run.progress.step}  epoch {run.progress.epoch + 1}  loss {loss:.3f}  "
+            f"learning rate {rate:.2e}  best {best_so_far(run)}  {clock(left)} left",
+            flush=True,
+        )
+
+    return report
+
+
+def best_so_far(run: Run) -> str:
+    """The best validation figure, by name; there is none before the first validation."""
+    best = run.progress.best
+    return f"{run.metric} {best:.4f}" if math.isfinite(best) else "-"
+
+
+def clock(seconds: float) -> str:
+    """Seconds as hours, minutes and seconds."""
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes // 60}:{minutes % 60:02d}:{rest:02d}"
