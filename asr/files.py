@@ -4,6 +4,7 @@ import codecs
 import contextlib
 import json
 import os
+import secrets
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -68,6 +69,8 @@ def read_lines(path: str | os.PathLike[str], kind: str = "text") -> list[str]:
 def whole_file(path: Path, remedy: str = ANOTHER_FILE) -> Iterator[Path]:
     """Yield a file beside `path` to write to; at the end it takes its place in one move.
 
+    Each writer has a file of its own, so that of several at once the last to end stays, whole; what
+    it wrote is on the disk before it moves, so that a power cut leaves the old file or the new one.
     Folders that are missing are made. If anything goes wrong, all is as it was before. Raises
     WriteError, whose message ends with the remedy.
     """
@@ -77,13 +80,33 @@ def whole_file(path: Path, remedy: str = ANOTHER_FILE) -> Iterator[Path]:
             return
         place = path.resolve()  # a link stays one
         place.parent.mkdir(parents=True, exist_ok=True)
-        part = place.with_name(f".{place.name}.part")
+        part = _new_file(place)
         try:
             yield part
+            _to_disk(part)
             part.replace(place)
         finally:
-            with contextlib.suppress(OSError):  # in its place by now, or it could not be made
+            with contextlib.suppress(OSError):  # in its place by now, or never written
                 part.unlink()
+
+
+def _new_file(place: Path) -> Path:
+    """Make an empty hidden file beside `place`, with the mode that any new file has there."""
+    # Half the name is enough to know it by, and fits where `place` has the longest name allowed.
+    stem = place.name[: len(place.name) // 2]
+    while True:
+        part = place.with_name(f".{stem}.{secrets.token_hex(4)}.part")
+        with contextlib.suppress(FileExistsError):
+            part.touch(exist_ok=False)
+            return part
+
+
+def _to_disk(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDWR)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 @contextlib.contextmanager

@@ -96,3 +96,26 @@ def test_what_cannot_be_read_as_text_is_named_with_the_remedy(tmp_path: Path) ->
     ]:
         with pytest.raises(ReadError, match=f"{name}: cannot be read as {complaint}"):
             read_lines(tmp_path / name, "a word list")
+
+
+def test_of_writers_at_once_each_writes_a_whole_file(tmp_path: Path) -> None:
+    path = tmp_path / "a.txt"
+    with whole_file(path) as first, whole_file(path) as second:
+        first.write_text("first " * 100)
+        second.write_text("second " * 200)
+    assert path.read_text() == "first " * 100  # it ended last
+    assert names(tmp_path) == ["a.txt"]
+
+
+def test_the_longest_name_can_be_written(tmp_path: Path) -> None:
+    path = tmp_path / ("a" * 255)
+    with whole_file(path) as part:
+        part.write_text("long")
+    assert path.read_text() == "long"
+
+
+def test_a_new_file_can_be_read_by_whom_the_system_lets(tmp_path: Path) -> None:
+    (tmp_path / "plain").touch()
+    with whole_file(tmp_path / "whole") as part:
+        part.write_text("text")
+    assert (tmp_path / "whole").stat().st_mode == (tmp_path / "plain").stat().st_mode
