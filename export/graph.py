@@ -106,8 +106,8 @@ class StreamStep(nn.Module):
         self.model = model
         self.states = states
 
-    def forward(self, heard: Tensor, *states: Tensor) -> tuple[Tensor, ...]:
-        log_probs, state = self.model.step(heard, dict(zip(self.states, states, strict=True)))
+    def forward(self, inputs: Tensor, *states: Tensor) -> tuple[Tensor, ...]:
+        log_probs, state = self.model.step(inputs, dict(zip(self.states, states, strict=True)))
         return (log_probs, *(state[name] for name in self.states))
 
 

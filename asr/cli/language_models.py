@@ -47,7 +47,7 @@ def lm_perplexity(
     model: Annotated[Path, typer.Argument(metavar="LM", help="An ARPA file, or an .onnx.")],
     texts: Texts,
 ) -> None:
-    """Measure how well a language model foretells texts: the lower, the better.
+    """Measure how well a language model predicts texts: the lower, the better.
 
     [bold]asr lm perplexity[/] lm.arpa other_sentences.txt
     [bold]asr lm perplexity[/] letters.onnx other_sentences.txt

@@ -219,7 +219,7 @@ def calibrate(
     """Make the confidence of words mean what it says: of words at 90 %, nine in ten are right.
 
     [bold]asr calibrate[/] my_words.onnx my_words.toml my_words.onnx
-    [bold]asr calibrate[/] english test.jsonl mine.onnx --speaker '{speaker}' --plot sure.png
+    [bold]asr calibrate[/] english test.jsonl mine.onnx --speaker '{speaker}' --plot words.png
 
     Fits confidences to half of the speakers and reports on the others, before and
     after. DATA must not be what the model was trained on; of a recipe, the speakers

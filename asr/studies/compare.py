@@ -37,7 +37,7 @@ from export.quantise import quantise
 from features.errors import EarshotError
 
 TOLERANCE = 0.02  # share of the parameters by which encoders may differ
-BLOCK = 6  # of one direction where the recipe hears whole utterances
+BLOCK = 6  # of one direction where the recipe has whole utterances
 FOREVER = 1_000_000_000  # epochs, and evaluations without improvement: the time alone ends it
 MAKE_ROOM = "free some space and repeat"
 FILE, FIGURES = "model.onnx", "figures.json"
@@ -51,6 +51,7 @@ OF_THE_MODEL = (
     "int8_bytes",
 )
 OF_THE_RUN = ("real_time_factor", "seconds", "steps")
+LATENCY = "latency: scores come after a block and the look-ahead at the latest"
 NAMES = {"classify": "accuracy", "ctc": "cer"}
 
 
@@ -295,7 +296,8 @@ def _report(config: Config, rows: list[Row], folder: Path) -> None:
         "steps",
     )
     lines = [_cells(row) for row in rows]
-    table = Table(*heads, title=f"{config.name}, trainings of each: {len(rows[0].values)}")
+    title = f"{config.name}, trainings of each: {len(rows[0].values)}"
+    table = Table(*heads, title=title, caption=LATENCY)
     for line in lines:
         table.add_row(*line)
     Console().print(table)

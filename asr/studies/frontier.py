@@ -1,4 +1,4 @@
-"""What hearing further ahead is worth: the same weights exported at several latencies, measured."""
+"""What look-ahead is worth: the same weights exported at several latencies, measured."""
 
 import math
 from dataclasses import dataclass
@@ -23,6 +23,7 @@ from export.export import export_run
 
 LOOK_AHEADS = (0, 80, 160, 320, 640)  # ms
 WHOLE = Latency(0, 0)
+LATENCY = "scores come after the look-ahead, at most a block later (computing not counted)"
 
 
 @dataclass(frozen=True)
@@ -89,7 +90,7 @@ def _milliseconds(model: AcousticModel, frames: int) -> float:
 
 def _table(points: list[Point], name: str) -> Table:
     columns = ("look-ahead ms", "block ms", f"{name} % (95 % interval)", "M MACs/s", "real time")
-    table = Table(*columns, title=f"{points[0].parameters / 1e6:.2f} M parameters")
+    table = Table(*columns, title=f"{points[0].parameters / 1e6:.2f} M parameters", caption=LATENCY)
     for point in points:
         table.add_row(
             "whole" if point.look_ahead is None else f"{point.look_ahead:.0f}",

@@ -16,7 +16,7 @@ from asr.training.network.encoders import Encoder
 from features.audio import read_audio
 from features.errors import EarshotError
 
-SECONDS = 8.0  # of a recording; more of it could not be told apart in a picture
+SECONDS = 8.0  # of a recording; more of it is too fine for a picture
 OUTPUTS_AT_ONCE = 32  # numbers of a frame whose gradients are found together
 
 

@@ -94,7 +94,7 @@ def test_a_file_may_be_calibrated_in_its_place(manifest: Path, model: Model) -> 
     assert all(0 < p.start - m.start <= LATE + 0.01 for p, m in zip(plain, moved, strict=True))
 
 
-def test_evaluation_tells_confidence_and_word_times(manifest: Path, model: Model) -> None:
+def test_evaluation_prints_confidence_and_word_times(manifest: Path, model: Model) -> None:
     result = run_asr("evaluate", model.path, manifest)
     assert result.returncode == 0, result.stderr
     lines = " ".join(result.stdout.split())
@@ -102,7 +102,7 @@ def test_evaluation_tells_confidence_and_word_times(manifest: Path, model: Model
     assert "16 marked words, median and middle half: begin +50 ms" in lines
 
 
-def test_what_cannot_be_calibrated_is_told(tmp_path: Path, manifest: Path, model: Model) -> None:
+def test_what_cannot_be_calibrated_raises(tmp_path: Path, manifest: Path, model: Model) -> None:
     keywords = load(tiny_models.streaming_classify(tmp_path / "keywords.onnx"))
     with pytest.raises(ModelError, match="spots keywords"):
         calibrate(keywords, manifest, tmp_path / "out.onnx")

@@ -136,9 +136,7 @@ def reference(exported: Exported, rows: np.ndarray) -> np.ndarray:
 
 
 @pytest.mark.parametrize("samples", LENGTHS)
-def test_the_runtime_gives_the_log_probabilities_of_training(
-    exported: Exported, samples: int
-) -> None:
+def test_exported_log_probs_match_training(exported: Exported, samples: int) -> None:
     card, audio = exported.file.card, noise(samples)
     if card.window_length and not card.streaming:
         audio = np.pad(audio, (0, max(0, 1_600 - samples)))[: card.window_length]
@@ -160,7 +158,7 @@ def test_rows_of_a_batch_do_not_mix(exported: Exported, batch: int) -> None:
 
 
 @pytest.mark.parametrize("cut", [1_000, 4_321])
-def test_the_way_of_cutting_makes_no_difference(exported: Exported, cut: int) -> None:
+def test_chunked_scores_equal_whole(exported: Exported, cut: int) -> None:
     audio, scores = noise(20_000), scorer(exported.file)
     pieces = np.split(audio, range(cut, len(audio), cut))
     runs = [run for piece in pieces for run in scores.push(piece)] + list(scores.finish())
@@ -201,7 +199,7 @@ def test_the_card_describes_the_model(exported: Exported) -> None:
     assert card.hop_length == expected
 
 
-def test_the_hash_is_that_of_the_weights_in_the_file(exported: Exported) -> None:
+def test_card_hash_is_of_the_stored_weights(exported: Exported) -> None:
     digest = hashlib.sha256()
     graph = onnx.load(exported.file.path).graph
     for item in sorted(graph.initializer, key=lambda item: item.name):
@@ -210,7 +208,7 @@ def test_the_hash_is_that_of_the_weights_in_the_file(exported: Exported) -> None
     assert exported.file.card.weights_sha256 == digest.hexdigest()
 
 
-def test_the_file_says_nothing_of_where_it_was_made(exported: Exported) -> None:
+def test_exported_file_holds_no_local_paths(exported: Exported) -> None:
     content = exported.file.path.read_bytes()
     for word in (b"/asr/training", b"site-packages", b".py", str(Path.home()).encode() + b"/"):
         assert word not in content
@@ -297,7 +295,7 @@ class RunningSum(Cell):
         return op.Unsqueeze(sums, op.Constant(value_ints=[1])), end
 
 
-def test_a_new_cell_is_a_class_and_a_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_custom_cell_exports(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(KINDS, "sums", Kind(RunningSum, bidirectional=True))
     encoder = {"kind": "sums", "block": 3, "look_ahead": 2, "layer_norm": True}
     save_run(tmp_path / "run", encoder, HEADS["ctc"])
@@ -328,7 +326,7 @@ def change_output(graph: onnx.ModelProto, change: Callable[[np.ndarray], np.ndar
 
 
 @pytest.mark.parametrize("change", [lambda x: x + np.eye(4)[0] / 100, lambda x: x * np.nan])
-def test_a_graph_that_computes_something_else_is_not_written(
+def test_parity_failure_writes_nothing(
     run: Path,
     graph: onnx.ModelProto,
     tmp_path: Path,
@@ -347,7 +345,7 @@ def test_a_graph_that_computes_something_else_is_not_written(
     assert out.read_bytes() == b"the last one"
 
 
-def test_a_graph_that_is_the_trained_one_is_written_over_the_last(
+def test_export_replaces_the_last_file(
     run: Path, graph: onnx.ModelProto, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(export.export, "build_graph", lambda model: graph)
@@ -356,7 +354,7 @@ def test_a_graph_that_is_the_trained_one_is_written_over_the_last(
     assert export_run(run / BEST, out).card.name == "tiny"
 
 
-def test_a_file_that_cannot_be_written(
+def test_unwritable_output_raises(
     run: Path, graph: onnx.ModelProto, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(export.export, "build_graph", lambda model: graph)
@@ -369,7 +367,7 @@ def test_a_file_that_cannot_be_written(
     assert sorted(path.name for path in tmp_path.rglob("*")) == ["file", "folder"]
 
 
-def test_a_run_that_is_none(tmp_path: Path) -> None:
+def test_a_folder_without_a_checkpoint_raises(tmp_path: Path) -> None:
     out = tmp_path / "tiny.onnx"
     with pytest.raises(CheckpointError, match=r"best\.pt"):
         export_run(tmp_path, out)

@@ -1,4 +1,4 @@
-"""The soak holds for models that hold, and finds out those that do not."""
+"""`asr soak` passes models that stay as they were, and fails those that do not."""
 
 import json
 from collections.abc import Callable
@@ -45,7 +45,7 @@ def recordings(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.parametrize("kind", ["streaming_ctc", "streaming_classify", "whole_classify"])
-def test_models_that_stay_as_they_were(kind: str, recordings: Path, tmp_path: Path) -> None:
+def test_stable_models_pass(kind: str, recordings: Path, tmp_path: Path) -> None:
     model = asr.load(getattr(tiny_models, kind)(tmp_path / "m.onnx"))
     figures = soak(model, HOURS, data=[recordings])
     assert figures.keys() == FIGURES
@@ -75,7 +75,7 @@ def exploding(graph: Graph) -> None:
     graph.add("Identity", ["scores"], "out")
 
 
-def hearing_all_at_once(graph: Graph) -> None:
+def scoring_all_at_once(graph: Graph) -> None:
     """Scores that depend on how much sound the step was given."""
     graph.state("nothing", 1)
     graph.tone_scores("pcm", hop=HOP)
@@ -89,10 +89,10 @@ def hearing_all_at_once(graph: Graph) -> None:
     [
         (drifting, BLOCK, "distance from a fresh stream grows from 0"),
         (exploding, BLOCK, "scores or states are not finite"),
-        (hearing_all_at_once, "samples", "events depend on how the sound is cut"),
+        (scoring_all_at_once, "samples", "events depend on how the sound is cut"),
     ],
 )
-def test_models_that_do_not_stay_as_they_were(
+def test_unstable_models_fail_with_the_reason(
     build: Callable[[Graph], None],
     samples: int | str,
     problem: str,
@@ -107,7 +107,7 @@ def test_models_that_do_not_stay_as_they_were(
 
 
 @pytest.mark.skipif(resident_memory() is None, reason="the system does not say what memory it uses")
-def test_a_leak_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_memory_leak_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     push, kept = KeywordTrigger.push, []
 
     def leak(trigger: KeywordTrigger, end: int, posteriors: np.ndarray) -> object:
@@ -120,7 +120,7 @@ def test_a_leak_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
         soak(model, HOURS)
 
 
-def test_what_cannot_be_soaked_is_said_before_the_day_is_over(tmp_path: Path) -> None:
+def test_unusable_models_and_data_raise_at_once(tmp_path: Path) -> None:
     whole = asr.load(tiny_models.whole_ctc(tmp_path / "m.onnx"))
     with pytest.raises(ModelError, match="cannot listen live"):
         soak(whole, 24.0)
@@ -146,6 +146,6 @@ def test_the_command(recordings: Path, tmp_path: Path) -> None:
     assert result.returncode == 2
 
 
-def test_the_bundled_recogniser_stays_as_it_was() -> None:
+def test_the_bundled_recogniser_passes() -> None:
     figures = soak(asr.load("english"), 1 / 60)
     assert figures["differing"] == 0 and figures["finite"]

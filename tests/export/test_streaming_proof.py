@@ -1,4 +1,4 @@
-"""Streaming equals hearing it all at once, for models as they come out of training and export."""
+"""Streaming equals scoring all at once, for models as they come out of training and export."""
 
 import dataclasses
 import math
@@ -76,7 +76,7 @@ def sound(samples: int) -> np.ndarray:
 
 
 def offline(model: Model, audio: np.ndarray) -> np.ndarray:
-    """Score the audio in a single step; what is heard after its end is silence."""
+    """Score the audio in a single step; after its end there is silence."""
     card = model.card
     assert card.block_length
     blocks = math.ceil((len(audio) + card.look_ahead) / card.block_length)
@@ -128,8 +128,8 @@ def check(model: Model, audio: np.ndarray, cuts: Iterable[int]) -> None:
     pieces = np.split(audio, sorted(cuts))
     expected, found = offline(model, audio), scores_of(model, pieces)
     np.testing.assert_allclose(found, expected, rtol=0, atol=TOLERANCE)
-    told, whole = (events_of(model.stream(), p) for p in (pieces, [audio]))
-    assert [what(event) for event in told] == [what(event) for event in whole]
+    streamed, whole = (events_of(model.stream(), p) for p in (pieces, [audio]))
+    assert [what(event) for event in streamed] == [what(event) for event in whole]
 
 
 @settings(max_examples=20)
@@ -141,8 +141,8 @@ def test_int8_weights_decide_alike_however_the_audio_is_cut(
     expected = offline(int8, audio)
     found = scores_of(int8, np.split(audio, sorted(draw_cuts(data, len(audio)))))
     assert found.shape == expected.shape
-    sure = leads(expected) > LEAD
-    np.testing.assert_array_equal(found[sure].argmax(1), expected[sure].argmax(1))
+    clear = leads(expected) > LEAD
+    np.testing.assert_array_equal(found[clear].argmax(1), expected[clear].argmax(1))
 
 
 def leads(log_probs: np.ndarray) -> np.ndarray:
@@ -171,8 +171,8 @@ def test_the_bundled_model_says_the_same_however_the_audio_is_cut(
     np.testing.assert_allclose(
         scores_of(model, pieces), offline(model, audio), rtol=0, atol=TOLERANCE
     )
-    told, whole = (events_of(model.stream(), p) for p in (pieces, [audio]))
-    assert list(map(what, told)) == list(map(what, whole)) != []
+    streamed, whole = (events_of(model.stream(), p) for p in (pieces, [audio]))
+    assert list(map(what, streamed)) == list(map(what, whole)) != []
 
 
 @pytest.mark.parametrize("name", ["digits.ogg", "enter-seven.mp3"])
@@ -184,15 +184,15 @@ def test_with_int8_weights_it_says_the_same_words(
     model = bundled_int8
     audio = read_audio(ROOT / "samples" / name, SAMPLE_RATE)
     expected = offline(model, audio)
-    sure = leads(expected) > BUNDLED_LEAD
-    assert sure.mean() > 0.95
+    clear = leads(expected) > BUNDLED_LEAD
+    assert clear.mean() > 0.95
     pieces = np.split(audio, sorted(draw_cuts(data, len(audio))))
     found = scores_of(model, pieces)
-    np.testing.assert_array_equal(found[sure].argmax(1), expected[sure].argmax(1))
-    told, whole = (words_of(events_of(model.stream(), p)) for p in (pieces, [audio]))
-    assert [word.text for word in told] == [word.text for word in whole] != []
+    np.testing.assert_array_equal(found[clear].argmax(1), expected[clear].argmax(1))
+    streamed, whole = (words_of(events_of(model.stream(), p)) for p in (pieces, [audio]))
+    assert [word.text for word in streamed] == [word.text for word in whole] != []
     frame = model.card.hop_length / SAMPLE_RATE  # what is nearly even may go either way
-    for one, other in zip(told, whole, strict=True):
+    for one, other in zip(streamed, whole, strict=True):
         assert one.start == pytest.approx(other.start, abs=1.01 * frame)
         assert one.end == pytest.approx(other.end, abs=1.01 * frame)
 
@@ -212,14 +212,14 @@ def what(event: Event) -> tuple[object, ...]:
 def test_a_stream_that_was_reset_is_a_fresh_one_to_the_bit(model: Model, int8: Model) -> None:
     audio = sound(SAMPLES)
     pieces = np.split(audio, range(1_439, len(audio), 1_439))
-    for hearing in (model, int8):
-        used = hearing.stream()
+    for candidate in (model, int8):
+        used = candidate.stream()
         used.push(audio[::-1].copy())
         for finished in (False, True):
             if finished:
                 used.finish()
             used.reset()
-            fresh = hearing.stream()
+            fresh = candidate.stream()
             for piece in pieces:
                 assert used.push(piece) == fresh.push(piece)
                 np.testing.assert_array_equal(used.posteriors, fresh.posteriors)

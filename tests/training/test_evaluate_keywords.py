@@ -65,7 +65,7 @@ def test_hits_misses_and_false_alarms(tmp_path: Path, model: Model) -> None:
     marked = 0.5 + 0.5 + 0.4  # of the texts with one keyword only
     assert figures["hours"] == pytest.approx((seconds - marked) / 3600)
     assert both["false_alarms_per_hour"] == pytest.approx(3 / figures["hours"])
-    # One hit has a known end. Its last label begins 0.2 s before that and is told 0.24 s later.
+    # One hit has a known end. Its last label begins 0.2 s before that and is known 0.24 s later.
     assert ab["delay_median"] == ab["delay_90"] == pytest.approx(0.08, abs=0.05)
     assert ca["delay_median"] is None
 
@@ -99,7 +99,7 @@ def test_the_operating_points_keep_to_their_rates(tmp_path: Path, model: Model) 
     assert all(point["false_alarms"] == 0 for point in loud["rates"])
 
 
-def test_a_detection_may_be_off_by_a_little(tmp_path: Path, model: Model) -> None:
+def test_detections_within_the_tolerance_are_hits(tmp_path: Path, model: Model) -> None:
     for shift, missed in ((0.28, 0), (-0.28, 0), (0.35, 1), (-0.35, 1)):
         # The mark is about the instant in which the last label is found, moved.
         end = 0.4 + shift
@@ -107,13 +107,13 @@ def test_a_detection_may_be_off_by_a_little(tmp_path: Path, model: Model) -> Non
         assert evaluate_keywords(model, manifest, KEYWORDS)["all"]["missed"] == missed, shift
 
 
-def test_a_mark_that_ends_before_it_begins_says_nothing(tmp_path: Path, model: Model) -> None:
+def test_a_mark_that_ends_before_it_begins_is_ignored(tmp_path: Path, model: Model) -> None:
     manifest = write_manifest(tmp_path, [(("a", "b"), "ab", (2.0, 1.0))])
     both = evaluate_keywords(model, manifest, KEYWORDS)["all"]
     assert (both["said"], both["missed"], both["delay_median"]) == (1, 0, None)
 
 
-def test_folders_of_words_have_their_texts(tmp_path: Path, model: Model) -> None:
+def test_folder_names_are_the_texts(tmp_path: Path, model: Model) -> None:
     for word, labels in (("ab", "ab"), ("ca", "ca"), ("ca", "ab"), ("b", "b")):
         (tmp_path / word).mkdir(exist_ok=True)
         audio = np.concatenate([tones(*labels), TAIL])
@@ -124,7 +124,7 @@ def test_folders_of_words_have_their_texts(tmp_path: Path, model: Model) -> None
     assert figures["recordings"] == 4
 
 
-def test_of_a_recipe_those_held_out_are_heard(tmp_path: Path, model: Model) -> None:
+def test_a_recipe_is_measured_on_the_speakers_it_holds_out(tmp_path: Path, model: Model) -> None:
     manifest = write_manifest(tmp_path)
     recipe = tmp_path / "recipe.toml"
     recipe.write_text(f"""
@@ -164,7 +164,7 @@ def test_keywords_are_found_in_texts_as_whole_words(text: str, said: list[int]) 
     assert len(found) != 1 or found == (Said(0, (1.0, 2.0)),)
 
 
-def test_what_cannot_be_measured_is_told(tmp_path: Path, model: Model, keyword_model: Path) -> None:
+def test_what_cannot_be_measured_raises(tmp_path: Path, model: Model, keyword_model: Path) -> None:
     manifest = write_manifest(tmp_path)
     with pytest.raises(EvaluationError, match=r"none of the keywords .* check the spelling"):
         evaluate_keywords(model, manifest, SpotOptions(keywords=parse_keywords("cc")))

@@ -47,7 +47,7 @@ def recording(tmp_path: Path) -> Path:
 
 @pytest.mark.parametrize("kind", KINDS)
 @torch.no_grad()
-def test_step_by_step_a_cell_does_what_it_does_at_once(kind: str) -> None:
+def test_trace_equals_running_the_cell_at_once(kind: str) -> None:
     cell = encoder_of(kind).layers[0].forwards
     frames = torch.randn(3, 9, INPUTS).double()
     state = {name: torch.randn_like(t) for name, t in cell.zero_state(3, frames).items()}
@@ -62,8 +62,7 @@ def test_step_by_step_a_cell_does_what_it_does_at_once(kind: str) -> None:
 
 
 @torch.no_grad()
-def test_gates_let_through_what_they_say() -> None:
-    """A gate that is shut by its bias is seen shut."""
+def test_a_gate_shut_by_its_bias_is_traced_shut() -> None:
     cell = encoder_of("lstm").layers[0].forwards
     bias = cell.get_parameter("bias_ih_l0")
     frames = torch.randn(1, 5, INPUTS).double()
@@ -78,7 +77,7 @@ def test_gates_let_through_what_they_say() -> None:
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("block", [0, 2])
 @torch.no_grad()
-def test_layers_are_seen_at_the_time_of_what_they_hear(kind: str, block: int) -> None:
+def test_layer_activities_are_aligned_with_their_input(kind: str, block: int) -> None:
     if not block and not KINDS[kind].bidirectional:
         pytest.skip("one direction always runs in blocks")
     encoder, count = encoder_of(kind, block), 10
@@ -89,8 +88,8 @@ def test_layers_are_seen_at_the_time_of_what_they_hear(kind: str, block: int) ->
     np.testing.assert_allclose(found[-1].states["hidden"], top)
     assert [activity.states["hidden"].shape for activity in found] == [(count, 8)] * 2
     wait = encoder.latency.look_ahead
-    heard = torch.nn.functional.pad(frames, (0, 0, wait, 0))  # a stream begins with waiting
-    first, _ = cells[0].run(heard, cells[0].zero_state(1, frames))
+    padded = torch.nn.functional.pad(frames, (0, 0, wait, 0))  # a stream begins with waiting
+    first, _ = cells[0].run(padded, cells[0].zero_state(1, frames))
     np.testing.assert_allclose(found[0].states["hidden"], first[0, wait : wait + count].numpy())
     assert [layer.forwards for layer in encoder.layers] == cells
 
@@ -133,7 +132,7 @@ def test_the_command_draws_two_runs(tmp_path: Path, recording: Path) -> None:
     assert height > width > 900
 
 
-def test_what_is_drawn_covers_the_recording(tmp_path: Path, recording: Path) -> None:
+def test_the_picture_covers_the_recording(tmp_path: Path, recording: Path) -> None:
     config, _ = save_run(tmp_path / "run", {"block": 4, "look_ahead": 3}, CTC)
     found = look_inside(tmp_path / "run", recording)
     seconds = sf.info(recording).duration
@@ -145,7 +144,7 @@ def test_what_is_drawn_covers_the_recording(tmp_path: Path, recording: Path) -> 
     assert len(found.spectrogram) * found.hop == pytest.approx(seconds, abs=0.03)
 
 
-def test_nothing_to_draw_and_nowhere_to_draw_it(tmp_path: Path, recording: Path) -> None:
+def test_too_short_sound_and_an_unwritable_picture_raise(tmp_path: Path, recording: Path) -> None:
     save_run(tmp_path / "run", {"kind": "gru", "block": 2}, CTC)
     (tmp_path / "file").write_text("")
     sf.write(tmp_path / "click.wav", np.zeros(100), SAMPLE_RATE)

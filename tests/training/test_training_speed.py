@@ -42,6 +42,15 @@ def test_the_figures_of_a_recipe_add_up(
     assert not config.run.exists()
 
 
+def test_progress_is_one_line_a_stage(
+    short: None, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    benchmark_training(read_config(write_words_recipe(tmp_path), []))
+    lines = [line for line in capsys.readouterr().err.splitlines() if line]
+    assert lines[0] == "words: reading the recordings"
+    assert lines[-2:] == ["training 2 steps, round 1 of 2", "training 2 steps, round 2 of 2"]
+
+
 @pytest.mark.parametrize(
     ("arguments", "named"),
     [

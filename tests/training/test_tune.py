@@ -73,7 +73,7 @@ def test_every_speaker_is_reported_with_weights_that_others_need(
 def test_weights_that_help_one_half_are_judged_by_the_other(
     tmp_path: Path, manifest: Path, options: DecodeOptions
 ) -> None:
-    """Bob and dan do say the "a" that is heard: their weights are wrong for ann and cleo."""
+    """Bob and dan do say the "a" that is recognised: their weights are wrong for ann and cleo."""
     lines = [json.loads(line) for line in manifest.read_text().splitlines()]
     for line in lines:
         line["text"] = "a" if line["speaker"] in ("bob", "dan") else "b"

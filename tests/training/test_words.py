@@ -35,16 +35,14 @@ def made_up(scale: float, offset: float, count: int = COUNT) -> tuple[np.ndarray
     return log_probs, rng.random(count) < chances
 
 
-def outcome(said: str, words: str, marked: tuple[float, float] | None = None) -> Outcome:
+def outcome(reference: str, words: str, marked: tuple[float, float] | None = None) -> Outcome:
     """Each word takes half a second, from 1 s on."""
-    heard = tuple(Word(w, 1 + k / 2, 1.4 + k / 2, 0.5) for k, w in enumerate(words.split()))
-    return Outcome("", "", said, words, 9.0, 0.1, words=heard, marked=marked)
+    recognised = tuple(Word(w, 1 + k / 2, 1.4 + k / 2, 0.5) for k, w in enumerate(words.split()))
+    return Outcome("", "", reference, words, 9.0, 0.1, words=recognised, marked=marked)
 
 
 @pytest.mark.parametrize(("scale", "offset"), [(1.0, 0.0), (0.4, -1.0), (2.0, 0.7)])
-def test_a_known_calibration_is_found_and_makes_the_error_small(
-    scale: float, offset: float
-) -> None:
+def test_fit_recovers_a_known_calibration_and_lowers_the_error(scale: float, offset: float) -> None:
     log_probs, right = made_up(scale, offset)
     raw = Judged(confidences(log_probs, UNCALIBRATED), right, NO_TIMES)
     found = fit_calibration(raw, UNCALIBRATED)
@@ -59,7 +57,7 @@ def test_a_known_calibration_is_found_and_makes_the_error_small(
         assert nce(after, right) > nce(raw.confidences, right)
 
 
-def test_what_is_calibrated_stays_as_it_is() -> None:
+def test_calibrating_twice_changes_nothing() -> None:
     log_probs, right = made_up(0.5, 0.5)
     first = fit_calibration(
         Judged(confidences(log_probs, UNCALIBRATED), right, NO_TIMES), UNCALIBRATED
@@ -69,7 +67,7 @@ def test_what_is_calibrated_stays_as_it_is() -> None:
 
 
 @given(st.lists(st.tuples(st.floats(-9, 9), st.booleans()), min_size=2, max_size=30))
-def test_the_fit_is_where_the_gradient_vanishes(words: list[tuple[float, bool]]) -> None:
+def test_logistic_fit_is_a_stationary_point(words: list[tuple[float, bool]]) -> None:
     scores, right = np.array([s for s, _ in words]), np.array([r for _, r in words])
     scale, offset = fit_logistic(scores, right)
     rights, wrongs = right.sum(), (~right).sum()
@@ -78,26 +76,28 @@ def test_the_fit_is_where_the_gradient_vanishes(words: list[tuple[float, bool]])
     assert abs(left.sum()) < 1e-3 and abs((left * scores).sum()) < 1e-2
 
 
-def test_confidence_that_says_nothing_is_not_calibrated() -> None:
-    sure = np.array([0.1, 0.2, 0.8, 0.9])
+def test_uninformative_givenare_refused() -> None:
+    given = np.array([0.1, 0.2, 0.8, 0.9])
     for right, message in (
         ([True] * 4, "right and wrong words are needed"),
         ([False] * 4, "right and wrong words are needed"),
         ([True, True, False, False], "wrong words have as much confidence as right ones"),
     ):
         with pytest.raises(ValueError, match=message):
-            fit_calibration(Judged(sure, np.array(right), NO_TIMES), UNCALIBRATED)
+            fit_calibration(Judged(given, np.array(right), NO_TIMES), UNCALIBRATED)
 
 
-def test_beginnings_that_come_late_are_put_right_and_early_ones_left() -> None:
-    sure, right = np.array([0.2, 0.7]), np.array([False, True])
+def test_late_onsets_are_corrected_and_early_ones_left() -> None:
+    scores, right = np.array([0.2, 0.7]), np.array([False, True])
     current = Calibration(scale=1.0, offset=0.0, onset=0.02)
     for starts, onset in (([0.03, 0.05, 0.4], 0.07), ([-0.5, -0.1], 0.0), ([], 0.02)):
         offsets = np.array([(start, -0.3) for start in starts]).reshape(-1, 2)
-        assert fit_calibration(Judged(sure, right, offsets), current).onset == pytest.approx(onset)
+        assert fit_calibration(Judged(scores, right, offsets), current).onset == pytest.approx(
+            onset
+        )
 
 
-def test_the_error_of_a_known_overconfidence() -> None:
+def test_calibration_error_of_a_known_overconfidence() -> None:
     right = np.tile([True, False, True, True], 300)
     assert calibration_error(np.full(1200, 0.95), right) == pytest.approx(0.2)
     assert calibration_error(np.full(1200, 0.75), right) == pytest.approx(0.0)
@@ -106,21 +106,21 @@ def test_the_error_of_a_known_overconfidence() -> None:
 
 
 @given(some_words)
-def test_the_area_is_the_share_of_pairs_in_order(words: list[tuple[float, bool]]) -> None:
-    sure, right = np.array([s for s, _ in words]), np.array([r for _, r in words])
-    pairs = np.sign(sure[right][:, None] - sure[~right][None])
+def test_area_under_curve_is_the_share_of_ordered_pairs(words: list[tuple[float, bool]]) -> None:
+    scores, right = np.array([s for s, _ in words]), np.array([r for _, r in words])
+    pairs = np.sign(scores[right][:, None] - scores[~right][None])
     if pairs.size:
-        assert area_under_curve(sure, right) == pytest.approx((1 + pairs.mean()) / 2)
+        assert area_under_curve(scores, right) == pytest.approx((1 + pairs.mean()) / 2)
 
 
-def test_cross_entropy_is_none_for_the_mean_and_one_for_knowledge() -> None:
+def test_normalised_cross_entropy_is_zero_for_the_mean_and_one_for_the_truth() -> None:
     right = np.tile([True, False, True, True], 5)
     assert normalised_cross_entropy(np.full(20, 0.75), right) == pytest.approx(0.0)
     assert normalised_cross_entropy(right.astype(float), right) == pytest.approx(1.0)
     assert normalised_cross_entropy(np.full(20, 0.2), right) < 0.0
 
 
-def test_words_are_right_if_the_alignment_says_so() -> None:
+def test_words_are_judged_by_the_alignment_with_the_reference() -> None:
     judged = judge([outcome("a b c", "a x c"), outcome("a b", "b"), outcome("a", "a a")])
     assert judged.right.tolist()[:4] == [True, False, True, True]
     assert sorted(judged.right.tolist()[4:]) == [False, True]
@@ -128,7 +128,7 @@ def test_words_are_right_if_the_alignment_says_so() -> None:
 
 
 @pytest.mark.parametrize(
-    ("said", "words", "marked", "offset"),
+    ("reference", "words", "marked", "offset"),
     [
         ("a b c", "a b c", (1.45, 1.95), (0.05, -0.05)),
         ("a b c", "a b c", (1.3, 2.5), (0.2, -0.1)),
@@ -139,17 +139,17 @@ def test_words_are_right_if_the_alignment_says_so() -> None:
         ("a", "", (1.0, 2.0), None),
     ],
 )
-def test_marked_keywords_have_their_times_compared(
-    said: str,
+def test_word_times_are_compared_with_keyword_marks(
+    reference: str,
     words: str,
     marked: tuple[float, float] | None,
     offset: tuple[float, float] | None,
 ) -> None:
-    offsets = judge([outcome(said, words, marked)]).offsets
+    offsets = judge([outcome(reference, words, marked)]).offsets
     assert offsets.tolist() == ([pytest.approx(offset)] if offset else [])
 
 
-def test_where_nothing_can_be_measured_nothing_is_said() -> None:
+def test_figures_without_data_are_none_and_not_printed() -> None:
     silent = word_figures(judge([outcome("a", "")]))
     assert (silent["n"], silent["ece"], silent["starts"], word_lines(silent)) == (0, None, None, [])
     figures = word_figures(judge([outcome("a b", "a x", (0.9, 1.4)), outcome("a", "a")]))

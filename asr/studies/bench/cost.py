@@ -83,11 +83,11 @@ def _trace(
         run(model)
         del model  # a session writes its profile when it goes
         (profile,) = Path(folder).iterdir()
-        return _operators(json.loads(profile.read_text()))
+        return operators(json.loads(profile.read_text()))
 
 
-def _operators(profile: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Of a profile, the operators; before 1.21 onnxruntime records fences around each, too, which
-    have neither inputs nor a duration."""
+def operators(profile: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Return the operators of a profile, without the fences that onnxruntime up to 1.20 records
+    around each: these have no shapes and take no time."""
     nodes = (event for event in profile if event["cat"] == "Node")
     return [event for event in nodes if "input_type_shape" in event["args"]]

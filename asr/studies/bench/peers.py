@@ -73,7 +73,7 @@ class Peers:
 def torch_model(model: Model) -> AcousticModel:
     """Return the network that a card describes, with random weights. Raises BenchmarkError.
 
-    How a classifier pools is not in the card: the number of parameters tells.
+    How a classifier pools is not in the card; it follows from the number of parameters.
     """
     card = model.card
     for pooling in get_args(HeadConfig.__annotations__["pooling"]):
@@ -157,12 +157,12 @@ def _decoder() -> "Decoder":
 
 
 def _one_of(decoder: "Decoder", words: Iterable[str], sample_rate: int) -> Recogniser:
-    """A function from float32 (samples,) to the one of `words` that is heard, or to nothing."""
+    """A function from float32 (samples,) to the recognised one of `words`, or to nothing."""
     grammar = f"#JSGF V1.0; grammar words; public <word> = {' | '.join(words)};"
     decoder.add_jsgf_string("words", grammar)
     decoder.activate_search("words")
 
-    def hear(waveform: np.ndarray) -> str:
+    def recognise_one(waveform: np.ndarray) -> str:
         samples = read_audio(waveform, POCKETSPHINX_RATE, source_rate=sample_rate)
         pcm = (32767.0 * samples.clip(-1.0, 1.0)).astype(np.int16)
         decoder.start_utt()
@@ -171,14 +171,14 @@ def _one_of(decoder: "Decoder", words: Iterable[str], sample_rate: int) -> Recog
         hypothesis = decoder.hyp()
         return hypothesis.hypstr if hypothesis else ""
 
-    return hear
+    return recognise_one
 
 
 def _pocketsphinx(rate: int, sound: np.ndarray) -> dict[str, Any]:
-    """Real-time factor of telling ten digits apart, second by second."""
-    hear = _one_of(_decoder(), DIGITS, rate)
+    """Real-time factor of recognising one of ten digits, second by second."""
+    one_of_ten = _one_of(_decoder(), DIGITS, rate)
     seconds = [sound[start : start + rate] for start in range(0, len(sound), rate)]
-    taken = best_seconds(lambda: [hear(second) for second in seconds])
+    taken = best_seconds(lambda: [one_of_ten(second) for second in seconds])
     return {
         "version": importlib.metadata.version("pocketsphinx"),
         "offline_rtf": taken * rate / len(sound),
@@ -231,15 +231,17 @@ def _recordings(card: ModelCard, folder: Path) -> Iterator[tuple[str, Path]]:
             yield word, recording.path
 
 
-def _score(recordings: list[tuple[str, Path]], card: ModelCard, hear: Recogniser) -> dict[str, Any]:
+def _score(
+    recordings: list[tuple[str, Path]], card: ModelCard, recogniser: Recogniser
+) -> dict[str, Any]:
     right, taken, duration = 0, 0.0, 0.0
     for word, path in recordings:
         waveform = read_audio(path, card.sample_rate)
         started = time.perf_counter()
-        heard = hear(waveform)
+        hypothesis = recogniser(waveform)
         taken += time.perf_counter() - started
         duration += len(waveform) / card.sample_rate
-        right += heard == word
+        right += hypothesis == word
     return {
         "accuracy": right / len(recordings),
         "accuracy_interval": wilson_interval(right, len(recordings)),
