@@ -104,7 +104,9 @@ def rebuild(content: dict[str, Any], path: Path) -> tuple[Config, tuple[str, ...
     """
     config, labels, model = rebuild_any(content, path)
     if isinstance(model, LanguageModel):
-        raise CheckpointError(f"{path}: is a language model, which hears nothing; name another run")
+        raise CheckpointError(
+            f"{path}: is a language model, which takes no sound; name another run"
+        )
     return config, labels, model
 
 

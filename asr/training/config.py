@@ -32,7 +32,7 @@ class SourceConfig:
     """One set of recordings: a folder of words (<word>/*.wav) or a JSON-lines manifest.
 
     kind "noise": the recordings hold no speech; they are mixed into speech and, for a classifier
-    with a `_silence_` label, heard on their own. "text": a text file, one text a line, for language
+    with a `_silence_` label, given on their own. "text": a text file, one text a line, for language
     models, which also learn from the texts of recordings.
     speaker: regular expression whose group 1 names the speaker in a file's path, or `{field}` for a
     field of the manifest; empty: every file, or text of a text file, is a speaker of its own.
@@ -79,10 +79,10 @@ class DataConfig:
     cache: folder for decoded audio, so that each file is decoded once.
     balance: 0 draws classifier labels as often as they occur, 1 equally often.
     unknown, silence: share of an epoch's examples with these labels (classifier).
-    join: share of the examples heard among others without a break, as words are in a stream:
+    join: share of the examples put among others without a break, as words are in a stream:
         short texts one after the other (ctc), or other sound before and after (classifier).
-    lead: share of the texts that silence goes before (ctc), with or without noise in it: who only
-        heard speech that starts at once, hears it worse after a pause.
+    lead: share of the texts that silence goes before (ctc), with or without noise in it: a model
+        trained on speech that starts at once recognises it worse after a pause.
     epoch_seconds: an epoch has at least so much audio; a smaller set is drawn several times, with
         other augmentation each time.
     max_seconds: longer recordings are left out of CTC training, and cut for classifiers.

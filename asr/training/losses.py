@@ -15,10 +15,10 @@ def batch_loss(
     """Loss summed over this process's part of a batch, divided by the targets of the whole."""
     options = config.optimisation
     with precision(options, batch.inputs.device):
-        sought = {}
+        wanted = {}
         if batch.search.any():
-            sought["sought"] = torch.where(batch.search, batch.targets, -1)
-        log_probs, frame_lengths = network(batch.inputs, batch.input_lengths, augment, **sought)
+            wanted["wanted"] = torch.where(batch.search, batch.targets, -1)
+        log_probs, frame_lengths = network(batch.inputs, batch.input_lengths, augment, **wanted)
     if config.model.head.kind == "classify":
         smoothing = options.label_smoothing if augment else 0.0
         total = functional.cross_entropy(

@@ -74,6 +74,6 @@ def _character_errors(
     figures = {"cer": float(jiwer.cer(truths, texts)), "wer": float(jiwer.wer(truths, texts))}
     for name in dict.fromkeys(sources):
         chosen = [k for k, source in enumerate(sources) if source == name]
-        said, heard = [truths[k] for k in chosen], [texts[k] for k in chosen]
-        figures[f"cer {name}"] = float(jiwer.cer(said, heard))
+        references, hypotheses = [truths[k] for k in chosen], [texts[k] for k in chosen]
+        figures[f"cer {name}"] = float(jiwer.cer(references, hypotheses))
     return figures

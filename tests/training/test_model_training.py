@@ -275,17 +275,17 @@ def test_block_by_block_is_the_whole_at_once(
 @every(STREAMING)
 @pytest.mark.parametrize("head", [HEADS["attention"], HEADS["mean"]])
 @torch.no_grad()
-def test_the_window_that_is_least_what_is_sought_is_found(
+def test_the_window_that_is_least_what_is_wanted_is_found(
     encoder: EncoderConfig, head: HeadConfig
 ) -> None:
     model = build(encoder, head)
-    lengths, sought = [9_600, 20_000, 20_000, 14_321], [2, -1, 0, 3]
+    lengths, wanted = [9_600, 20_000, 20_000, 14_321], [2, -1, 0, 3]
     rows = torch.stack([noise(20_000, seed) for seed in range(4)])
     for row, samples in zip(rows, lengths, strict=True):
         row[samples:] = 0.0
-    found, _ = model(rows, torch.tensor(lengths), None, torch.tensor(sought))
+    found, _ = model(rows, torch.tensor(lengths), None, torch.tensor(wanted))
     assert found.shape == (4, 1, LABELS)
-    for row, samples, label, answer in zip(rows, lengths, sought, found, strict=True):
+    for row, samples, label, answer in zip(rows, lengths, wanted, found, strict=True):
         answers = torch.cat(stream(model, row[None, :samples]), dim=1)[0]
         expected = answers[-1] if label < 0 else answers[answers[:, label].argmin()]
         torch.testing.assert_close(answer[0], expected, **TOLERANCE)

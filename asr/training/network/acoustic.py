@@ -49,7 +49,7 @@ class AcousticModel(nn.Module):
     """Mfcc -> normalisation -> stem -> encoder -> head.
 
     A stream starts in silence: the model pads zeros before the first sample so that encoder frame
-    t ends exactly with sample (t + 1) * hop_length, and it hears zeros after the last.
+    t ends exactly with sample (t + 1) * hop_length, and zeros follow the last.
     All lengths below are in samples unless they say frames.
     """
 
@@ -119,7 +119,7 @@ class AcousticModel(nn.Module):
         waveforms: Tensor,
         lengths: Tensor | None,
         augment: AugmentConfig | None = None,
-        sought: Tensor | None = None,
+        wanted: Tensor | None = None,
     ) -> tuple[Tensor, Tensor | None]:
         """Score a padded batch.
 
@@ -127,12 +127,12 @@ class AcousticModel(nn.Module):
         None if nothing is padded. Returns log-probabilities [batch, frames, labels] (ctc) or
         [batch, 1, labels] (classify) and the number of valid frames.
         `augment` masks features for training.
-        sought: [batch] the label that a classifier should give to every window of a stream, or -1:
+        wanted: [batch] the label that a classifier should give to every window of a stream, or -1:
         it answers for the window that has this label least, or for the last one.
         """
         frame_lengths = None if lengths is None else -(-lengths // self.hop_length)
         if self.streaming:
-            return self._forward_blocks(waveforms, frame_lengths, augment, sought)
+            return self._forward_blocks(waveforms, frame_lengths, augment, wanted)
         padded = functional.pad(waveforms, (self.context, self.hop_length - 1))
         frames = self.stem(self._features(padded, frame_lengths, augment))
         hidden = self.encoder.whole(frames, frame_lengths)
@@ -145,7 +145,7 @@ class AcousticModel(nn.Module):
         waveforms: Tensor,
         frame_lengths: Tensor | None,
         augment: AugmentConfig | None,
-        sought: Tensor | None,
+        wanted: Tensor | None,
     ) -> tuple[Tensor, Tensor | None]:
         """The whole stream in one call: exactly the blocks that `step` would be given."""
         batch, samples = waveforms.shape
@@ -158,10 +158,10 @@ class AcousticModel(nn.Module):
             frame_count = -(-samples // self.hop_length)
             return self.head(hidden)[:, first : first + frame_count], frame_lengths
         weighed = self.head.weigh(hidden)
-        if sought is not None and frame_lengths is not None:
+        if wanted is not None and frame_lengths is not None:
             padded = functional.pad(weighed, (0, 0, self.history_frames, 0))
             answers = self.head.slide(padded, self.window_frames, self.encoder.latency.block)
-            return self._worst_window(answers, frame_lengths, sought), frame_lengths
+            return self._worst_window(answers, frame_lengths, wanted), frame_lengths
         return self.head(self._last_window(weighed, frame_lengths), None), frame_lengths
 
     def _last_window(self, weighed: Tensor, frame_lengths: Tensor | None) -> Tensor:
@@ -174,22 +174,22 @@ class AcousticModel(nn.Module):
         return padded.gather(1, index.unsqueeze(-1).expand(-1, -1, weighed.shape[-1]))
 
     def _blocks(self, frame_lengths: Tensor) -> Tensor:
-        """Up to which block each utterance is heard."""
+        """Up to which block each utterance goes."""
         return -(-(frame_lengths + self.encoder.look_ahead) // self.encoder.latency.block)
 
-    def _worst_window(self, answers: Tensor, frame_lengths: Tensor, sought: Tensor) -> Tensor:
+    def _worst_window(self, answers: Tensor, frame_lengths: Tensor, wanted: Tensor) -> Tensor:
         """Of the answers [batch, blocks, labels], for each row the one that is least what is
-        sought, or where nothing is the last [batch, 1, labels].
+        wanted, or where nothing is the last [batch, 1, labels].
 
         Training by the worst is hard negative mining inside a recording; Sun et al. (2016) choose
         the best frame of a keyword the same way.
         """
         last = self._blocks(frame_lengths) - 1
-        label = sought.clamp(min=0)[:, None, None].expand(-1, answers.shape[1], 1)
+        label = wanted.clamp(min=0)[:, None, None].expand(-1, answers.shape[1], 1)
         score = answers.detach().gather(2, label).squeeze(2)
-        unheard = torch.arange(answers.shape[1], device=answers.device) > last[:, None]
-        worst = score.masked_fill(unheard, torch.inf).argmin(dim=1)
-        chosen = torch.where(sought < 0, last, worst)
+        beyond = torch.arange(answers.shape[1], device=answers.device) > last[:, None]
+        worst = score.masked_fill(beyond, torch.inf).argmin(dim=1)
+        chosen = torch.where(wanted < 0, last, worst)
         return answers.gather(1, chosen[:, None, None].expand(-1, 1, answers.shape[2]))
 
     def _features(
@@ -220,10 +220,10 @@ class AcousticModel(nn.Module):
         log-probabilities [batch, count * block, labels] (ctc) or, for the window that ends with
         each block, [batch, count, labels] (classify), and the next state.
         """
-        heard = torch.cat([state["tail"], pcm], dim=1)
-        frames = self.stem(self.features(heard))
+        samples = torch.cat([state["tail"], pcm], dim=1)
+        frames = self.stem(self.features(samples))
         hidden, following = self.encoder.blocks(frames, state)
-        following["tail"] = heard[:, heard.shape[1] - self.context :]
+        following["tail"] = samples[:, samples.shape[1] - self.context :]
         if isinstance(self.head, CtcHead):
             return self.head(hidden), following
         weighed = torch.cat([state["history"], self.head.weigh(hidden)], dim=1)

@@ -31,7 +31,7 @@ from features.windows import windows
 
 
 class Latency(NamedTuple):
-    """How an encoder hears a stream, in encoder frames: `block` frames per step (0: the whole
+    """How an encoder takes a stream, in encoder frames: `block` frames per step (0: the whole
     utterance at once), each layer `look_ahead` frames behind its input."""
 
     block: int
@@ -48,7 +48,7 @@ class EncoderConfig:
 
     look_ahead: frames that each layer waits for beyond its block; the delays of the layers add up.
     also: other [block, look_ahead] that training draws for half of its steps, so that the weights
-        serve these latencies, too, and gain from hearing further.
+        serve these latencies, too, and gain from seeing further.
 
     stem_channels: width of the two convolutions before the first layer.
     subsample: feature frames per encoder frame (the stem's stride).
@@ -181,7 +181,7 @@ class Layer(nn.Module):
         self.attention = WindowedAttention(width, config.heads) if attends else None
 
     def zero_state(self, batch: int, like: Tensor) -> State:
-        """What a stream that has heard nothing carries, but for the frames ahead."""
+        """What a stream carries initially, but for the frames ahead."""
         state = self.forwards.zero_state(batch, like)
         return state if self.attention is None else state | self.attention.zero_state(batch, like)
 
@@ -203,11 +203,11 @@ class Layer(nn.Module):
         for the blocks that follow.
         """
         block, look_ahead = latency
-        heard = torch.cat([state["ahead"], frames], dim=1) if look_ahead else frames
-        now, ahead = heard.split([frames.shape[1], look_ahead], dim=1)
+        seen = torch.cat([state["ahead"], frames], dim=1) if look_ahead else frames
+        now, ahead = seen.split([frames.shape[1], look_ahead], dim=1)
         output, following = self.forwards.run(now, state)
         if self.backwards is not None:
-            blocks = windows(heard, block + look_ahead, block)
+            blocks = windows(seen, block + look_ahead, block)
             rows = blocks.flatten(0, 1)
             start = self.backwards.zero_state(rows.shape[0], rows)
             back, _ = self.backwards.run(rows.flip(1), start)

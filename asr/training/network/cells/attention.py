@@ -17,7 +17,7 @@ class WindowedAttention(nn.Module):
         y_t = x_t + U concat_heads(sum_s softmax_s(q_t . k_s / sqrt(d)) v_s) + e
                                                             with t - WINDOW <= s <= t
 
-    It waits for nothing: below it, the backward direction has already heard what comes. Before a
+    It waits for nothing: below it, the backward direction has already seen what comes. Before a
     stream begins all x are zero.
     """
 
@@ -37,12 +37,12 @@ class WindowedAttention(nn.Module):
     def run(self, frames: Tensor, state: State) -> tuple[Tensor, State]:
         """[batch, frames, width] -> the same shape, and the next state."""
         count = frames.shape[1]
-        heard = torch.cat([state["past"].to(frames.dtype), frames], dim=1)
-        parts = self.projection(self.norm(heard)).chunk(3, dim=-1)
+        recent = torch.cat([state["past"].to(frames.dtype), frames], dim=1)
+        parts = self.projection(self.norm(recent)).chunk(3, dim=-1)
         q, k, v = (part.unflatten(-1, (self.heads, -1)).transpose(1, 2) for part in parts)
         time = torch.arange(count, device=frames.device)
         behind = WINDOW + time[:, None] - torch.arange(WINDOW + count, device=frames.device)
         near = (behind >= 0) & (behind <= WINDOW)
         seen = functional.scaled_dot_product_attention(q[:, :, WINDOW:], k, v, attn_mask=near)
         output = frames + self.output(seen.transpose(1, 2).flatten(2))
-        return output, {"past": heard[:, count:]}
+        return output, {"past": recent[:, count:]}

@@ -21,7 +21,7 @@ class Cell(nn.Module, ABC):
     hidden_size: int
 
     def zero_state(self, batch: int, like: Tensor) -> State:
-        """The state of a stream that has heard nothing, of the type and device of `like`."""
+        """The initial state of a stream, of the type and device of `like`."""
         return {name: like.new_zeros(batch, self.hidden_size) for name in self.states}
 
     @abstractmethod

@@ -24,8 +24,11 @@ class Gru(TorchCell, nn.GRU):
 
     def step(self, frame: Tensor, state: State) -> State:
         w, r, b, d = self.parameters()
-        heard, remembered = functional.linear(frame, w, b), functional.linear(state["hidden"], r, d)
-        (r_x, z_x, n_x), (r_h, z_h, n_h) = heard.chunk(3, dim=1), remembered.chunk(3, dim=1)
+        entering, remembered = (
+            functional.linear(frame, w, b),
+            functional.linear(state["hidden"], r, d),
+        )
+        (r_x, z_x, n_x), (r_h, z_h, n_h) = entering.chunk(3, dim=1), remembered.chunk(3, dim=1)
         reset, update = (r_x + r_h).sigmoid(), (z_x + z_h).sigmoid()
         candidate = (n_x + reset * n_h).tanh()
         hidden = (1.0 - update) * candidate + update * state["hidden"]
