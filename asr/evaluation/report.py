@@ -33,15 +33,12 @@ def print_evaluation(figures: dict[str, Any]) -> None:
     console.print(table)
     console.print(_about_intervals(figures))
     if rows := figures["speakers"]:
-        table = Table(
-            "speaker",
-            "recordings",
-            *heads,
-            title=_title("by speaker", len(rows)),
-            title_justify="left",
-        )
+        title = _title("by speaker", len(rows))
+        shares = [f"{name} %" for name in names]
+        table = Table("speaker", "recordings", *shares, title=title, title_justify="left")
         for row in rows[:ROWS]:
-            table.add_row(row["speaker"], str(row["n"]), *_rates(row, names))
+            cells = ("-" if row[name] is None else f"{100 * row[name]:.2f}" for name in names)
+            table.add_row(row["speaker"], str(row["n"]), *cells)
         console.print(table)
     for part in _classifier(figures) if figures["cer"] is None else word_lines(figures["words"]):
         console.print(part)

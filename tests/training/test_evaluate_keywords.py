@@ -70,6 +70,26 @@ def test_hits_misses_and_false_alarms(tmp_path: Path, model: Model) -> None:
     assert ca["delay_median"] is None
 
 
+def test_misses_are_shown_by_speaker_and_drawn_by_speaker(
+    tmp_path: Path, model: Model, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Bob is missed twice, ann never: two more people may be anything."""
+    found, missed = (("a", "b"), "ab", AB), (("b", "c"), "ab", AB)
+    manifest = write_manifest(tmp_path, [found, missed, found, missed, found])
+    lines = [json.loads(line) for line in manifest.read_text().splitlines()]
+    for fields, speaker in zip(lines, ("ann", "bob", "ann", "bob", "ann"), strict=True):
+        fields["speaker"] = speaker
+    manifest.write_text("\n".join(map(json.dumps, lines)))
+    figures = evaluate_keywords(model, manifest, SpotOptions(keywords=parse_keywords("ab")))
+    assert figures["interval_over"] == "speakers"
+    assert figures["speakers"] == [
+        {"speaker": "bob", "said": 2, "missed": 2},
+        {"speaker": "ann", "said": 3, "missed": 0},
+    ]
+    assert figures["all"]["miss_interval"] == (0.0, 1.0)
+    assert "other speakers, from the 2 here" in " ".join(capsys.readouterr().out.split())
+
+
 def test_one_pass_serves_every_threshold(tmp_path: Path, model: Model) -> None:
     manifest = write_manifest(tmp_path)
     figures = evaluate_keywords(model, manifest, KEYWORDS)
