@@ -8,7 +8,7 @@ from typing import Any
 from rich.table import Table
 from rich.text import Text
 
-from asr.card import ModelCard
+from asr.card import Card, ModelCard
 
 LENGTHS = {"hop_length", "block_length", "look_ahead", "window_length"}  # in samples
 NOT_MEASURED = "none; 'asr evaluate' measures, 'asr export' writes what the training validated"
@@ -56,3 +56,14 @@ def latency_in_words(card: ModelCard) -> str:
             f"{card.window_length * milliseconds:.0f} ms"
         )
     return "not live: the model needs the whole utterance"
+
+
+def written_lines(path: Path, card: Card, parity: float) -> list[str]:
+    """What an export wrote: the size of the file, how near its scores are, latency, metrics."""
+    lines = [
+        f"wrote {path}: {path.stat().st_size / 1e6:.2f} MB, {card.precision} weights; scores "
+        f"differ from the trained model by at most {parity:.1g}"
+    ]
+    if isinstance(card, ModelCard):
+        lines.append(f"latency: {latency_in_words(card)}")
+    return lines + [f"{name}: {value}" for name, value in sorted(card.metrics.items())]

@@ -62,14 +62,12 @@ def export(
     Nothing is written unless the file gives the same results as the training code
     (with --int8: results as good, on speakers that the training held out).
     """
-    from asr.card import ModelCard
-    from asr.cli.card_table import latency_in_words
+    from asr.cli.card_table import written_lines
 
     with training_packages():
         from asr.training.network.encoders import Latency
         from export.export import Int8
         from export.export import export as export_to
-        from export.parity import TOLERANCE
 
         model, parity = export_to(
             run,
@@ -77,14 +75,8 @@ def export(
             latency=Latency(*latency) if latency else None,
             int8=Int8(data, max_loss) if int8 else None,
         )
-    note(
-        f"wrote {out}: {out.stat().st_size / 1e6:.2f} MB, {model.card.precision} weights; scores "
-        f"differ from the trained model by at most {parity:.1g} ({TOLERANCE:g} is allowed)"
-    )
-    if isinstance(model.card, ModelCard):
-        note(f"latency: {latency_in_words(model.card)}")
-    for name, value in sorted(model.card.metrics.items()):
-        note(f"{name}: {value}")
+    for line in written_lines(out, model.card, parity):
+        note(line)
 
 
 def frontier(

@@ -11,14 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from asr.evaluation.intervals import crossed_interval
-from asr.studies.compare import (
-    FIGURES,
-    ComparisonError,
-    count_parameters,
-    family,
-    of_kind,
-    summarise,
-)
+from asr.studies.compare import FIGURES, summarise
+from asr.studies.family import ComparisonError, count_parameters, family, of_kind
 from asr.training.checkpoint import LAST, load_checkpoint
 from asr.training.config import read_config
 from asr.training.network.acoustic import ModelConfig
