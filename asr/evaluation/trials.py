@@ -198,8 +198,8 @@ def speaker_halves(
     speakers = sorted({trial.speaker for trial in trials})
     if len(speakers) < 2:
         raise EvaluationError(
-            f"{data}: has {len(speakers)} speakers, too few to learn from some and report on "
-            f"others; add recordings{otherwise}"
+            f"{data}: has one speaker only, too few to learn from some and report on others; "
+            f"add recordings{otherwise}"
         )
     first = set(speakers[::2])
     chosen = [trial for trial in trials if trial.speaker in first]

@@ -113,7 +113,7 @@ def test_what_cannot_be_calibrated_raises(tmp_path: Path, manifest: Path, model:
     with pytest.raises(EvaluationError, match="right and wrong words are needed; add recordings"):
         calibrate(model, manifest, tmp_path / "out.onnx", speaker="{speaker}")
     manifest.write_text(lines[0])
-    with pytest.raises(EvaluationError, match="has 1 speakers, too few"):
+    with pytest.raises(EvaluationError, match="has one speaker only, too few"):
         calibrate(model, manifest, tmp_path / "out.onnx", speaker="{speaker}")
     assert not (tmp_path / "out.onnx").exists()
 

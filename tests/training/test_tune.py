@@ -92,7 +92,7 @@ def test_too_few_speakers_are_not_split(
 ) -> None:
     model = load(tiny_models.streaming_ctc(tmp_path / "speech.onnx"))
     manifest.write_text(manifest.read_text().splitlines()[0])
-    with pytest.raises(EvaluationError, match=r"has 1 speakers, too few .* --no-halves"):
+    with pytest.raises(EvaluationError, match=r"has one speaker only, too few .* --no-halves"):
         tune(model, manifest, options, speaker="{speaker}")
     figures = tune(model, manifest, options, speaker="{speaker}", halves=False)
     assert figures["recordings"] == 1
