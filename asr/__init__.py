@@ -18,6 +18,8 @@ from asr.events import Detection, Event, NearMiss, Partial, Utterance, Word
 if TYPE_CHECKING:
     from asr.model import Model
 
+__version__ = "0.1.0"
+
 __all__ = ["Detection", "Event", "NearMiss", "Partial", "Utterance", "Word", "load"]
 
 

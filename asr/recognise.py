@@ -2,7 +2,7 @@
 
 import contextlib
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,6 +15,7 @@ from asr.stream import NOTHING, Stream, StreamError
 from features.audio import AudioError, read_audio, stream_audio
 
 Source = str | os.PathLike[str] | np.ndarray
+Progress = Callable[[float], None]
 
 
 @dataclass(frozen=True)
@@ -36,10 +37,12 @@ def transcribe(
     source: Source,
     sample_rate: int | None = None,
     options: DecodeOptions | None = None,
+    progress: Progress | None = None,
 ) -> Transcript:
     """Write down a file, or an array at `sample_rate` (the model's own if not given).
 
-    A file of any length takes the same memory. `options` say how the scores are decoded. Raises
+    A file of any length takes the same memory. `options` say how the scores are decoded; `progress`
+    is called with the seconds of audio that are done, as they grow. Raises
     ModelError if the model spots keywords, AudioError if the audio cannot be used.
     """
     samples = 0
@@ -50,7 +53,8 @@ def transcribe(
             samples += len(block)
             yield block
 
-    events = _hear_file(_transcribing_stream(model, options), counted(), _name(source))
+    blocks = _reported(counted(), model.card.sample_rate, progress)
+    events = _hear_file(_transcribing_stream(model, options), blocks, _name(source))
     segments = tuple(event for event in events if isinstance(event, Utterance))
     text = " ".join(segment.text for segment in segments)
     return Transcript(text, segments, samples / model.card.sample_rate)
@@ -61,14 +65,16 @@ def spot(
     source: Source,
     sample_rate: int | None = None,
     options: SpotOptions | None = None,
+    progress: Progress | None = None,
 ) -> list[Detection | NearMiss]:
     """Find the keywords in a file, or in an array at `sample_rate` (the model's by default).
 
-    options: which, for a model that transcribes. Raises ModelError if there are none for such a
-    model or some for another, DecodeError if it cannot say them, AudioError if the audio cannot be
-    used.
+    options: which, for a model that transcribes. progress: as for `transcribe`. Raises ModelError
+    if there are none for such a model or some for another, DecodeError if it cannot say them,
+    AudioError if the audio cannot be used.
     """
     blocks = _blocks(source, sample_rate, model.card.sample_rate)
+    blocks = _reported(blocks, model.card.sample_rate, progress)
     events = _hear_file(spotting_stream(model, options), blocks, _name(source))
     return [event for event in events if isinstance(event, Detection | NearMiss)]
 
@@ -146,6 +152,18 @@ def _named(audio: str) -> Iterator[None]:
         yield
     except StreamError as error:
         raise AudioError(f"{audio}: {error}") from None
+
+
+def _reported(
+    blocks: Iterable[np.ndarray], sample_rate: int, progress: Progress | None
+) -> Iterator[np.ndarray]:
+    """Yield blocks; when the next one is asked for, report the seconds that are done."""
+    samples = 0
+    for block in blocks:
+        yield block
+        samples += len(block)
+        if progress:
+            progress(samples / sample_rate)
 
 
 def _name(source: Source) -> str:

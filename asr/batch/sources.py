@@ -1,10 +1,10 @@
-"""What the commands do with files: find them, and hear each in the format that is wanted."""
+"""What the commands do with files: find them, and recognise each in the format that is wanted."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from asr.batch.workers import Hear
+from asr.batch.workers import Report, Work
 from asr.decode.keywords.typed import SpotOptions
 from asr.decode.options import DecodeOptions
 from asr.transcripts.formats import EventFormat, Format, detection_line, document
@@ -13,7 +13,7 @@ from features.audio import AudioError, find_audio
 
 @dataclass(frozen=True)
 class Source:
-    """A file to hear, and its place below the folder that was asked for."""
+    """A file to recognise, and its place below the folder that was asked for."""
 
     path: Path
     place: Path
@@ -31,22 +31,30 @@ def find_sources(paths: Iterable[Path]) -> list[Source | AudioError]:
     return sources
 
 
-def transcriber(model: str, options: DecodeOptions, format: Format) -> Hear:
-    """Return a function that writes a file down in `format`. Raises ModelError, CardError."""
+def transcriber(model: str, options: DecodeOptions, format: Format) -> Work:
+    """Return a function that transcribes a file in `format`. Raises ModelError, CardError."""
     from asr.model import load
     from asr.recognise import transcribe
 
     recogniser = load(model)
-    return lambda file: document(transcribe(recogniser, file, options=options), str(file), format)
+
+    def work(file: Path, report: Report) -> str:
+        transcript = transcribe(recogniser, file, options=options, progress=report)
+        return document(transcript, str(file), format)
+
+    return work
 
 
-def spotter(model: str, options: SpotOptions | None, format: EventFormat) -> Hear:
+def spotter(model: str, options: SpotOptions | None, format: EventFormat) -> Work:
     """Return a function that finds a file's keywords. Raises ModelError, CardError, DecodeError."""
     from asr.model import load
     from asr.recognise import spot, spotting_stream
 
     spots = load(model)
     spotting_stream(spots, options)  # so that keywords are refused once, not for every file
-    return lambda file: "".join(
-        detection_line(event, str(file), format) for event in spot(spots, file, options=options)
-    )
+
+    def work(file: Path, report: Report) -> str:
+        events = spot(spots, file, options=options, progress=report)
+        return "".join(detection_line(event, str(file), format) for event in events)
+
+    return work

@@ -1,12 +1,14 @@
-"""Processes that share out the hearing of many files."""
+"""Processes that share out the recognition of many files."""
 
 import contextlib
+import functools
 import logging
 import logging.handlers
 import multiprocessing
 import os
 import signal
 import sys
+import time
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -17,13 +19,17 @@ from typing import Any
 
 from features.audio import AudioError
 from features.errors import EarshotError
+from features.paths import shown
 
-Hear = Callable[[Path], str]
-Start = Callable[[], Hear]
+Report = Callable[[float], None]  # takes the seconds of audio that are done
+Work = Callable[[Path, Report], str]
+Start = Callable[[], Work]
 Result = tuple[int, str | AudioError]
 
 KEPT_WARNINGS = 1000  # of one file; a damaged one has one
 PLENTY = 100  # while more files wait, a process has its next one before it asks for it
+
+REPORT_SECONDS = 0.1  # of the clock, between two reports on one file
 
 # What this process has imported a fork need not import again. It is safe where no other thread can
 # hold a lock: on Linux only numpy's BLAS has threads here, and it ends them before a fork, while
@@ -32,7 +38,7 @@ CONTEXT = multiprocessing.get_context("fork" if sys.platform == "linux" else "sp
 
 
 class WorkerError(EarshotError, RuntimeError):
-    """A process that was to hear files did not even start."""
+    """A process that was to work on files did not even start."""
 
 
 def cores() -> int:
@@ -40,23 +46,35 @@ def cores() -> int:
     return len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
 
 
-def hear_files(start: Start, files: Sequence[Path], jobs: int) -> Generator[Result, None, None]:
-    """Yield (index, what was heard or why not) of each file, as they are done.
+def process_files(
+    start: Start,
+    files: Sequence[Path],
+    jobs: int,
+    report: Callable[[int, float], None] | None = None,
+) -> Generator[Result, None, None]:
+    """Yield (index, result, or why there is none) of each file, as they are done.
 
-    start: makes what hears a file, once in each of `jobs` processes, and may be pickled to get
+    start: makes what works on a file, once in each of `jobs` processes, and may be pickled to get
         there; with one job all happens in this process, in order.
+    report: is called with the index of a file and the seconds of its audio that are done, as work
+        goes on.
     Unlike with the pools of the standard library, a process that dies, as a broken file can make
     a decoder do, fails that file only. Raises what is wrong for all: ModelError, WorkerError.
     """
+    report = report or _ignore
     if jobs > 1:
-        yield from _share_out(start, files, jobs)
+        yield from _share_out(start, files, jobs, report)
         return
-    hear = start()
+    work = start()
     for index, file in enumerate(files):
         try:
-            yield index, hear(file)
+            yield index, work(file, functools.partial(report, index))
         except AudioError as error:
             yield index, error
+
+
+def _ignore(index: int, seconds: float) -> None:
+    del index, seconds
 
 
 def in_order(results: Iterator[Result]) -> Iterator[Result]:
@@ -70,18 +88,28 @@ def in_order(results: Iterator[Result]) -> Iterator[Result]:
             due += 1
 
 
+@dataclass(frozen=True)
+class _Done:
+    """How much of a file's audio a process has done."""
+
+    seconds: float
+
+
 @dataclass
 class _Worker:
     """A process, the pipes to and from it, and the files that it was given and has not answered:
-    none until it is ready, then the one that it hears, and perhaps the next."""
+    none until it is ready, then the one that it works on, and perhaps the next."""
 
     process: BaseProcess
     files: Connection
     answers: Connection
     given: deque[int] = field(default_factory=deque)
 
-    def take(self) -> str | AudioError:
-        """Return its answer. Raises what is wrong for all files; EOFError, OSError if it died."""
+    def take(self) -> str | AudioError | _Done:
+        """Return its answer, or how much of its file is done.
+
+        Raises what is wrong for all files; EOFError, OSError if it died.
+        """
         answer, warnings = self.answers.recv()
         for record in warnings:
             logging.getLogger(record.name).handle(record)
@@ -90,7 +118,7 @@ class _Worker:
         return answer
 
     def give(self, waiting: deque[int], files: Sequence[Path]) -> bool:
-        """Give it what waits to be heard, or let it end if nothing does; return which."""
+        """Give it what waits, or let it end if nothing does; return which."""
         while waiting and len(self.given) < (2 if len(waiting) > PLENTY else 1):
             self.given.append(waiting.popleft())
             with contextlib.suppress(BrokenPipeError):  # that it died shows in its answer
@@ -100,21 +128,27 @@ class _Worker:
         return bool(self.given)
 
 
-def _share_out(start: Start, files: Sequence[Path], jobs: int) -> Iterator[Result]:
+def _share_out(
+    start: Start, files: Sequence[Path], jobs: int, report: Callable[[int, float], None]
+) -> Iterator[Result]:
     waiting = deque(range(len(files)))
     workers = [_hire(start) for _ in range(min(jobs, len(files)))]
     try:
         while workers:
             ready = wait([worker.answers for worker in workers])
             for worker in [worker for worker in workers if worker.answers in ready]:
-                index = worker.given.popleft() if worker.given else None
                 try:
                     answer = worker.take()
                 except (EOFError, OSError):  # died between two answers, or within one
+                    index = worker.given.popleft() if worker.given else None
                     answer = _death(index, files)
                     waiting.extendleft(worker.given)
                     workers[workers.index(worker)] = _hire(start)
                 else:
+                    if isinstance(answer, _Done):
+                        report(worker.given[0], answer.seconds)
+                        continue
+                    index = worker.given.popleft() if worker.given else None
                     if not worker.give(waiting, files):
                         workers.remove(worker)
                 if index is not None:
@@ -138,9 +172,9 @@ def _hire(start: Start) -> _Worker:
 
 def _death(index: int | None, files: Sequence[Path]) -> AudioError:
     if index is None:
-        raise WorkerError("a process that was to hear files ended at once; try --jobs 1")
+        raise WorkerError("a process that was to work on files ended at once; try --jobs 1")
     return AudioError(
-        f"{files[index]}: the process that heard it died; convert it to WAV or FLAC, "
+        f"{shown(files[index])}: the process that worked on it died; convert it to WAV or FLAC, "
         "or use fewer --jobs if memory is short"
     )
 
@@ -169,10 +203,11 @@ def _work(
     warnings = logging.handlers.BufferingHandler(KEPT_WARNINGS)
     logging.getLogger().handlers = [warnings]
     try:
-        hear = start()
+        work = start()
         answers.send((None, []))
         while True:
-            answers.send((_heard(hear, files.recv()), warnings.buffer))
+            file = files.recv()
+            answers.send((_result(work, file, _reporter(answers)), warnings.buffer))
             warnings.flush()
     except EarshotError as error:
         answers.send((error, []))
@@ -180,8 +215,21 @@ def _work(
         return
 
 
-def _heard(hear: Hear, file: Path) -> Any:
+def _reporter(answers: Connection) -> Report:
+    """Return what sends how much of a file is done, not more often than anybody looks."""
+    sent = time.monotonic()
+
+    def report(seconds: float) -> None:
+        nonlocal sent
+        if time.monotonic() - sent >= REPORT_SECONDS:
+            answers.send((_Done(seconds), []))
+            sent = time.monotonic()
+
+    return report
+
+
+def _result(work: Work, file: Path, report: Report) -> Any:
     try:
-        return hear(file)
+        return work(file, report)
     except AudioError as error:
         return error

@@ -1,22 +1,20 @@
-"""The `asr` command. Thin: each command says what it wants, the library does it."""
+"""The `asr` command. Thin: each command reads its options, the library does the work."""
 
-import io
-import logging
-import sys
+from typing import Annotated
 
 import typer
 
-from asr.cli.hear import devices, listen, spot, transcribe
+from asr.cli.errors import run
+from asr.cli.help import PlainCommand, PlainGroup
 from asr.cli.language_models import lm
 from asr.cli.models import bench, export, frontier, info, soak
-from asr.cli.terminal import complain
+from asr.cli.recognise import devices, listen, spot, transcribe
 from asr.cli.training import calibrate, compare, evaluate, explain, synthesise, train, tune
-from features.errors import EarshotError
 
-__all__ = ["app", "devices", "main", "run"]
+__all__ = ["app", "main"]
 
 COMMANDS = {
-    "Hear": (transcribe, spot, listen, devices),
+    "Recognise": (transcribe, spot, listen, devices),
     "Models": (
         info,
         train,
@@ -34,20 +32,35 @@ COMMANDS = {
 }
 
 app = typer.Typer(
+    cls=PlainGroup,
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode="rich",
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 for panel, commands in COMMANDS.items():
     for command in commands:
-        app.command(rich_help_panel=panel)(command)
+        app.command(cls=PlainCommand, rich_help_panel=panel)(command)
 app.add_typer(lm, name="lm", rich_help_panel="Models")
 
 
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        from asr import __version__
+
+        print(f"asr {__version__}")
+        raise typer.Exit
+
+
 @app.callback()
-def _about() -> None:
+def _about(
+    version: Annotated[
+        bool,
+        typer.Option(
+            "--version", callback=_print_version, is_eager=True, help="Show the version and exit."
+        ),
+    ] = False,
+) -> None:
     """Speech and keyword recognition on your own machine. Nothing you say leaves it.
 
     [bold]asr transcribe[/] talk.wav     write down what is said in a file
@@ -59,15 +72,3 @@ def _about() -> None:
 def main() -> None:
     """Run the `asr` command."""
     run(app)
-
-
-def run(command: typer.Typer) -> None:
-    """Run a command line; a failure is one line on stderr and exit code 2."""
-    logging.basicConfig(format="warning: %(message)s")
-    if isinstance(sys.stdout, io.TextIOWrapper):  # any file name and any word can be printed
-        sys.stdout.reconfigure(errors="backslashreplace")
-    try:
-        command()
-    except EarshotError as error:
-        complain(error)
-        sys.exit(2)

@@ -6,10 +6,11 @@ from typing import Annotated
 import typer
 
 from asr.cli.errors import training_packages
+from asr.cli.help import PlainCommand, PlainGroup
 from asr.cli.options import Texts
 from asr.cli.terminal import note, print_line
 
-lm = typer.Typer(no_args_is_help=True, rich_markup_mode="rich")
+lm = typer.Typer(cls=PlainGroup, no_args_is_help=True, rich_markup_mode="rich")
 
 
 @lm.callback()
@@ -17,7 +18,7 @@ def _about_language_models() -> None:
     """Make and measure language models, which say what is likely to be said."""
 
 
-@lm.command("build")
+@lm.command("build", cls=PlainCommand)
 def lm_build(
     texts: Texts,
     out: Annotated[Path, typer.Option("--output", "-o", help="The ARPA file to write.")],
@@ -42,7 +43,7 @@ def lm_build(
         note(f"wrote {out}")
 
 
-@lm.command("perplexity")
+@lm.command("perplexity", cls=PlainCommand)
 def lm_perplexity(
     model: Annotated[Path, typer.Argument(metavar="LM", help="An ARPA file, or an .onnx.")],
     texts: Texts,

@@ -18,6 +18,14 @@ if TYPE_CHECKING:
     from asr.decode.options import DecodeOptions
     from asr.model import Model
 
+
+def _complete_model(incomplete: str) -> list[str]:
+    """Return the bundled models that begin so; the shell itself completes paths."""
+    from asr.model import bundled_models
+
+    return [name for name in bundled_models() if name.startswith(incomplete)]
+
+
 Paths = Annotated[
     list[Path],
     typer.Argument(
@@ -25,10 +33,21 @@ Paths = Annotated[
     ),
 ]
 ModelArgument = Annotated[
-    str, typer.Argument(help="A bundled model, or the path of an .onnx file.")
+    str,
+    typer.Argument(
+        metavar="MODEL",
+        help="A bundled model, or the path of an .onnx file.",
+        autocompletion=_complete_model,
+    ),
 ]
 ModelOption = Annotated[
-    str, typer.Option("--model", "-m", help="A bundled model, or the path of an .onnx file.")
+    str,
+    typer.Option(
+        "--model",
+        "-m",
+        help="A bundled model, or the path of an .onnx file.",
+        autocompletion=_complete_model,
+    ),
 ]
 SpottingModel = Annotated[
     str | None,
@@ -38,6 +57,7 @@ SpottingModel = Annotated[
         help="A bundled model, or the path of an .onnx file. "
         "[default: commands; for --keywords english]",
         show_default=False,
+        autocompletion=_complete_model,
     ),
 ]
 OutputFormat = Annotated[

@@ -1,10 +1,13 @@
 """What is seen of a command: lines, progress, and an utterance as it is being said."""
 
 import contextlib
+import logging
+import os
 import shutil
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from asr.transcripts.formats import EventFormat, detection_fields, json_line, span_fields
@@ -15,46 +18,112 @@ if TYPE_CHECKING:
 
 CLEAR_LINE = "\r\x1b[K"
 REFRESH_SECONDS = 0.1
+BAR_LENGTH = 24
 
 
 def print_line(line: str) -> None:
-    print(line, flush=True)
+    """Print a line of results."""
+    print_text(f"{line}\n")
+
+
+def print_text(text: str) -> None:
+    """Print results, which programs may read: they come at once."""
+    _hide_status()
+    print(text, end="", flush=True)
 
 
 def note(line: str) -> None:
+    """Print a line that is no result."""
+    _hide_status()
     print(line, file=sys.stderr, flush=True)
 
 
 def complain(problem: EarshotError | str) -> None:
+    """Print what is wrong."""
     note(f"error: {problem}")
 
 
+class WarningLines(logging.Handler):
+    """Shows each warning of the library as one line."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        note(f"warning: {record.getMessage()}")
+
+
+class Progress:
+    """A line on the terminal that says how far a number of audio files are done.
+
+    Of a file whose length is known the part that is done counts too. The line is rewritten at most
+    every REFRESH_SECONDS; whatever else is printed takes its place until then.
+    """
+
+    def __init__(self, files: Sequence[Path]) -> None:
+        self._files = files
+        self._seconds: dict[int, float] = {}  # of audio, so far
+        self._lengths: dict[int, float | None] = {}
+        self._done: set[int] = set()
+        self._started = self._drawn = time.monotonic()
+
+    def report(self, index: int, seconds: float) -> None:
+        """Take note that this much of a file is done."""
+        if index not in self._lengths:
+            from features.duration import stated_duration
+
+            self._lengths[index] = stated_duration(self._files[index])
+        self._seconds[index] = seconds
+        self._refresh()
+
+    def done(self, index: int) -> None:
+        """Take note that a file is done."""
+        self._done.add(index)
+        self._refresh()
+
+    def _refresh(self) -> None:
+        now = time.monotonic()
+        if now - self._drawn >= REFRESH_SECONDS:
+            self._drawn = now
+            _show_status(self.line(now - self._started))
+
+    def line(self, elapsed: float) -> str:
+        """Return the line after `elapsed` seconds of work."""
+        audio = sum(self._seconds.values())
+        share = (len(self._done) + sum(map(self._share, self._lengths))) / len(self._files)
+        several = len(self._files) > 1
+        parts = [f"{len(self._done)}/{len(self._files)} files"] if several else []
+        length = None if several else self._lengths.get(0)
+        parts.append(clock(audio) + (f" of {clock(length)}" if length else " of audio"))
+        parts.append(f"{audio / elapsed:.0f} x real time" if elapsed > 0 else "")
+        if several or length:
+            filled = round(share * BAR_LENGTH)
+            parts.insert(0, f"[{'#' * filled}{'.' * (BAR_LENGTH - filled)}]")
+        if share > 0:
+            parts.append(f"{clock(elapsed * (1 - share) / share)} left")
+        return "   ".join(filter(None, parts))
+
+    def _share(self, index: int) -> float:
+        """Return how much of a file that is not done is."""
+        length = self._lengths[index]
+        if length is None or index in self._done:
+            return 0.0
+        return min(self._seconds[index] / length, 1.0)
+
+
 @contextlib.contextmanager
-def progress(files: int, silent: bool) -> Iterator[Callable[[], None]]:
-    """Yield what moves a bar on stderr, if that is a terminal on which nothing else is printed."""
-    if files < 2 or not sys.stderr.isatty() or not (silent or not sys.stdout.isatty()):
-        yield lambda: None
+def progress(files: Sequence[Path]) -> Iterator[Progress | None]:
+    """Yield what shows the progress of files, if standard error is a terminal."""
+    if not sys.stderr.isatty() or os.environ.get("TERM") == "dumb":
+        yield None
         return
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn
+    try:
+        yield Progress(files)
+    finally:
+        _hide_status()
 
-    columns = (BarColumn(None), MofNCompleteColumn(), TimeRemainingColumn())
-    console = Console(stderr=True)
-    # It is drawn anew by this thread: processes that are forked meanwhile want no other one.
-    bar = Progress(
-        *columns, console=console, transient=True, redirect_stdout=False, auto_refresh=False
-    )
-    with bar:
-        task, drawn = bar.add_task("", total=files), time.monotonic()
 
-        def advance() -> None:
-            nonlocal drawn
-            bar.advance(task)
-            if time.monotonic() - drawn >= REFRESH_SECONDS:
-                bar.refresh()
-                drawn = time.monotonic()
-
-        yield advance
+def clock(seconds: float) -> str:
+    """Return a time as h:mm:ss."""
+    whole = round(seconds)
+    return f"{whole // 3600}:{whole // 60 % 60:02}:{whole % 60:02}"
 
 
 def show_live(events: "list[Event]", format: EventFormat) -> None:
@@ -66,11 +135,27 @@ def show_live(events: "list[Event]", format: EventFormat) -> None:
         if format is EventFormat.json:
             spots = isinstance(event, Detection | NearMiss)
             fields = detection_fields(event) if spots else span_fields(event)
-            line = json_line(fields if spots else fields | {"final": not goes_on})
-            print(line, end="", flush=True)
+            print_text(json_line(fields if spots else fields | {"final": not goes_on}))
         elif sys.stdout.isatty():
             width = shutil.get_terminal_size().columns
             line = str(event)[-width:] if goes_on else f"{event}\n"
-            print(f"{CLEAR_LINE}{line}", end="", flush=True)
+            print_text(f"{CLEAR_LINE}{line}")
         elif not goes_on:
             print_line(str(event))
+
+
+_status_is_shown = False
+
+
+def _show_status(line: str) -> None:
+    global _status_is_shown
+    width = shutil.get_terminal_size().columns - 1  # a full line would move the cursor to the next
+    print(f"{CLEAR_LINE}{line[:width]}", end="", file=sys.stderr, flush=True)
+    _status_is_shown = True
+
+
+def _hide_status() -> None:
+    global _status_is_shown
+    if _status_is_shown:
+        print(CLEAR_LINE, end="", file=sys.stderr, flush=True)
+    _status_is_shown = False

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import soundfile
 
+from asr import __version__
 from asr.model import load
 from tests.support.commands import ASR, environment, hide_packages, run_asr, run_python
 from tests.support.tiny_models import SAMPLE_RATE, tones
@@ -201,7 +202,12 @@ def test_a_terminal_that_knows_only_ascii_can_be_written_to(
     write(tmp_path / "größe.wav")
     result = run_asr("transcribe", tmp_path, tmp_path, "-m", speech_model, PYTHONIOENCODING="ascii")
     assert result.returncode == 0
-    assert result.stdout == f"{tmp_path}/gr\\xf6\\xdfe.wav: ab c\n" * 2
+    assert result.stdout == f"{tmp_path}/gr\\u00f6\\u00dfe.wav: ab c\n" * 2
+    path = tmp_path / "größe 𝄞.wav"
+    (tmp_path / "größe.wav").rename(path)
+    arguments = ("transcribe", path, "-m", speech_model, "-f", "json")
+    as_json = run_asr(*arguments, PYTHONIOENCODING="ascii")
+    assert json.loads(as_json.stdout)["file"] == str(path)
 
 
 def test_help_teaches_by_example_and_loads_nothing_heavy() -> None:
@@ -231,4 +237,62 @@ def test_training_commands_without_torch_say_what_to_install(
     result = run_asr(*words, **hidden)
     (line,) = result.stderr.splitlines()
     assert line.startswith("error: ") and 'pip install "earshot[train]"' in line
+    assert result.returncode == 2
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("transcribe", "--hlp"), "no such option: --hlp"),
+        (("transcribe", "a.wav", "--jobs", "0"), "invalid value for '--jobs' / '-j'"),
+        (("info",), "missing argument 'MODEL'; see 'asr info --help'"),
+        (("dance",), "no such command 'dance'; see 'asr --help'"),
+        (("lm", "dance"), "no such command 'dance'; see 'asr lm --help'"),
+    ],
+)
+def test_a_usage_error_is_one_line(arguments: tuple[str, ...], message: str) -> None:
+    result = run_asr(*arguments)
+    (line,) = result.stderr.splitlines()
+    assert line.startswith(f"error: {message}") and line.endswith("--help'")
+    assert (result.returncode, result.stdout) == (2, "")
+
+
+def test_the_version_is_shown() -> None:
+    assert run_asr("--version").stdout == f"asr {__version__}\n"
+
+
+@pytest.mark.parametrize("command", [(), ("transcribe",), ("lm",), ("lm", "build")])
+def test_help_gives_flags_no_type(command: tuple[str, ...]) -> None:
+    page = run_asr(*command, "--help").stdout
+    assert "--help" in page and "bool" not in page.lower()
+
+
+def test_the_shell_completes_commands_and_models() -> None:
+    def completed(words: str) -> set[str]:
+        last = str(len(words.split(" ")) - 1)
+        answer = run_asr(_ASR_COMPLETE="complete_bash", COMP_WORDS=words, COMP_CWORD=last)
+        return set(answer.stdout.split())
+
+    assert {"transcribe", "train", "tune"} <= completed("asr t")
+    assert completed("asr transcribe --model en") == {"english"}
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no /dev/full")
+@pytest.mark.parametrize("command", ["transcribe", "spot", "info", "help"])
+def test_output_that_cannot_be_written_is_one_line(
+    tmp_path: Path, speech_model: Path, keyword_model: Path, command: str
+) -> None:
+    speech, clip = write(tmp_path / "a.wav"), write(tmp_path / "b.wav", KEYWORD)
+    arguments = {
+        "transcribe": ["transcribe", str(speech), "-m", str(speech_model)],
+        "spot": ["spot", str(clip), "-m", str(keyword_model)],
+        "info": ["info", str(speech_model), "--json"],
+        "help": ["--help"],
+    }[command]
+    with Path("/dev/full").open("w") as full:
+        result = subprocess.run(
+            [*ASR, *arguments], env=environment(), stdout=full, stderr=subprocess.PIPE, text=True
+        )
+    (line,) = result.stderr.splitlines()
+    assert line.startswith("error: standard output cannot be written (No space left on device); ")
     assert result.returncode == 2

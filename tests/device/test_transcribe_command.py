@@ -20,7 +20,7 @@ import soundfile
 from hypothesis import given
 from hypothesis import strategies as st
 
-from asr.batch.workers import Hear, WorkerError, hear_files, in_order
+from asr.batch.workers import Work, WorkerError, in_order, process_files
 from features.audio import AudioError
 from tests.support import tiny_models
 from tests.support.commands import ASR, environment, run_asr
@@ -409,7 +409,7 @@ def test_a_pipe_has_no_name_for_an_output_file(tmp_path: Path, model: Path) -> N
     assert result.stderr.startswith(b"error: standard input has no name to write to; use > FILE")
 
 
-def fragile() -> Hear:
+def fragile() -> Work:
     """Hear a file as its name; one called "kill" takes the process down, one called "endless" has
     no end."""
 
@@ -425,13 +425,13 @@ def fragile() -> Hear:
     return hear
 
 
-def broken() -> Hear:
+def broken() -> Work:
     os._exit(3)
 
 
 def test_a_process_that_dies_fails_its_file_only() -> None:
     names = ["a", "kill", "bad", "b", "kill", *map(str, range(200)), "kill"]
-    results = dict(hear_files(fragile, [Path(name) for name in names], 2))
+    results = dict(process_files(fragile, [Path(name) for name in names], 2))
     assert results.keys() == set(range(len(names)))
     for index, name in enumerate(names):
         if name == "kill":
@@ -442,12 +442,12 @@ def test_a_process_that_dies_fails_its_file_only() -> None:
 
 def test_processes_that_cannot_start_are_an_error() -> None:
     with pytest.raises(WorkerError, match="ended at once; try --jobs 1"):
-        list(hear_files(broken, [Path("a"), Path("b")], 2))
+        list(process_files(broken, [Path("a"), Path("b")], 2))
 
 
 def test_no_process_outlives_a_consumer_that_stops() -> None:
     before = set(multiprocessing.active_children())
-    results = hear_files(fragile, [Path("a"), *[Path("endless")] * 9], 2)
+    results = process_files(fragile, [Path("a"), *[Path("endless")] * 9], 2)
     assert next(results) == (0, "a")
     children = set(multiprocessing.active_children()) - before
     assert len(children) == 2

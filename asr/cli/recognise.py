@@ -1,17 +1,13 @@
-"""Commands that hear: files, standard input and the microphone."""
+"""Commands that recognise: files, standard input and the microphone."""
 
-import contextlib
 import functools
-import os
-import signal
-import sys
-from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from asr.cli.errors import CommandError
+from asr.cli.many_files import printer, process_all
 from asr.cli.options import (
     Jobs,
     Keywords,
@@ -27,15 +23,11 @@ from asr.cli.options import (
     takes_decoding,
     warn_of_doubts,
 )
-from asr.cli.terminal import complain, note, progress, show_live
+from asr.cli.standard_input import is_piped, standard_input
+from asr.cli.terminal import note, print_text, show_live
 from asr.transcripts.formats import EventFormat, Format, detection_line, pieces
-from features.errors import EarshotError
 
 if TYPE_CHECKING:
-    import numpy as np
-
-    from asr.batch.sources import Source
-    from asr.batch.workers import Start
     from asr.decode.keywords.typed import SpotOptions
     from asr.decode.options import DecodeOptions
     from asr.transcripts.folder import OutputFolder
@@ -82,7 +74,7 @@ def transcribe(
     """
     from asr.batch.sources import find_sources, transcriber
 
-    if _from_pipe(paths, raw_rate):
+    if is_piped(paths, raw_rate, jobs):
         if output is not None:
             raise CommandError("standard input has no name to write to; use > FILE, not --output")
         _transcribe_pipe(model, decoding, format, raw_rate)
@@ -94,14 +86,14 @@ def transcribe(
         pending = folder.pending(sources, overwrite)
         if len(pending) < len(sources):
             note(f"{len(sources) - len(pending)} of {len(sources)} files were done before")
-        _hear_all(pending, start, jobs, folder.write, ordered=False)
+        process_all(pending, start, jobs, folder.write, ordered=False)
         return
     if overwrite:
         raise CommandError("--overwrite is about the files of --output; name its folder")
     several = len(sources) > 1
     if several and format in (Format.srt, Format.vtt):
         raise CommandError(f"{format} is for one file; name a folder to write to with --output")
-    _hear_all(sources, start, jobs, _printer(several and format is Format.txt), ordered=True)
+    process_all(sources, start, jobs, printer(several and format is Format.txt), ordered=True)
 
 
 def spot(
@@ -135,7 +127,7 @@ def spot(
 
     options = spot_options(keywords, near_misses)
     model = model or spotting_model(options)
-    if _from_pipe(paths, raw_rate):
+    if is_piped(paths, raw_rate, jobs):
         _spot_pipe(model, options, format, raw_rate)
         return
     if options is not None:
@@ -143,7 +135,7 @@ def spot(
     sources = find_sources(paths)
     named = len(sources) > 1 and format is EventFormat.txt
     start = functools.partial(spotter, model, options, format)
-    _hear_all(sources, start, jobs, _printer(named), ordered=True)
+    process_all(sources, start, jobs, printer(named), ordered=True)
 
 
 @takes_decoding("n_best", "native")
@@ -214,20 +206,6 @@ def devices() -> None:
     Console().print(table)
 
 
-def _from_pipe(paths: list[Path], raw_rate: int | None) -> bool:
-    """Tell whether standard input is to be heard. Raises CommandError if it cannot be."""
-    pipe = Path("-")
-    if pipe not in paths:
-        if raw_rate is not None:
-            raise CommandError("--raw-rate is about standard input; give - as the PATH")
-        return False
-    if len(paths) > 1:
-        raise CommandError("- is standard input and stands alone; hear the files in another run")
-    if sys.stdin is None or sys.stdin.isatty():
-        raise CommandError("no sound comes from a keyboard; pipe a recording into this command")
-    return True
-
-
 def _transcribe_pipe(
     model: str, options: "DecodeOptions", format: Format, raw_rate: int | None
 ) -> None:
@@ -235,10 +213,10 @@ def _transcribe_pipe(
     from asr.recognise import transcribe_blocks
 
     recogniser = load(model)
-    with _standard_input(recogniser.card.sample_rate, raw_rate) as blocks:
+    with standard_input(recogniser.card.sample_rate, raw_rate) as blocks:
         utterances = transcribe_blocks(recogniser, blocks, options, "standard input")
         for piece in pieces(utterances, "-", format):
-            print(piece, end="", flush=True)
+            print_text(piece)
 
 
 def _spot_pipe(
@@ -249,53 +227,9 @@ def _spot_pipe(
 
     spotter = load(model)
     warn_of_doubts(spotter, options)
-    with _standard_input(spotter.card.sample_rate, raw_rate) as blocks:
+    with standard_input(spotter.card.sample_rate, raw_rate) as blocks:
         for detection in spot_blocks(spotter, blocks, options, "standard input"):
-            print(detection_line(detection, "-", format), end="", flush=True)
-
-
-@contextlib.contextmanager
-def _standard_input(sample_rate: int, raw_rate: int | None) -> "Iterator[Iterator[np.ndarray]]":
-    """Give the blocks of what is piped in. Ctrl-C ends them, and the command after them."""
-    from features.audio import stream_pipe
-
-    with os.fdopen(sys.stdin.fileno(), "rb", closefd=False) as pipe:
-        blocks = stream_pipe(pipe, sample_rate, source_rate=raw_rate)
-        with _until_interrupted(blocks) as heard:
-            yield heard
-
-
-@contextlib.contextmanager
-def _until_interrupted(blocks: "Iterator[np.ndarray]") -> "Iterator[Iterator[np.ndarray]]":
-    """Give the blocks up to a Ctrl-C, which takes effect when this ends; another one at once."""
-    waiting = interrupted = False
-
-    def interrupt(*_: object) -> None:
-        nonlocal interrupted
-        interrupted = True
-        signal.signal(signal.SIGINT, before)
-        if waiting:  # for sound, which may never come
-            raise KeyboardInterrupt
-
-    def heard() -> "Iterator[np.ndarray]":
-        nonlocal waiting
-        block: np.ndarray | None = None
-        while True:
-            with contextlib.suppress(KeyboardInterrupt):
-                waiting = True
-                block = None if interrupted else next(blocks, None)
-            waiting = False
-            if interrupted or block is None:
-                return
-            yield block
-
-    before = signal.signal(signal.SIGINT, interrupt)
-    try:
-        yield heard()
-    finally:
-        signal.signal(signal.SIGINT, before)
-    if interrupted:
-        raise KeyboardInterrupt
+            print_text(detection_line(detection, "-", format))
 
 
 def _output_folder(
@@ -305,46 +239,3 @@ def _output_folder(
     from asr.transcripts.folder import OutputFolder, fingerprint
 
     return OutputFolder(folder, format, fingerprint(model_path(model), options))
-
-
-def _hear_all(
-    sources: "Sequence[Source | EarshotError]",
-    start: "Start",
-    jobs: int | None,
-    take: "Callable[[Source, str], None]",
-    ordered: bool,
-) -> None:
-    """Call take(source, what was heard) for each; what went wrong is reported at the end."""
-    from asr.batch.sources import Source
-    from asr.batch.workers import cores, hear_files, in_order
-
-    failures = {n: source for n, source in enumerate(sources) if not isinstance(source, Source)}
-    files = [(n, source) for n, source in enumerate(sources) if isinstance(source, Source)]
-    results = hear_files(start, [file.path for _, file in files], min(jobs or cores(), len(files)))
-    try:
-        with contextlib.closing(results), progress(len(files), not ordered) as advance:
-            for index, result in in_order(results) if ordered else results:
-                place, source = files[index]
-                if isinstance(result, str):
-                    take(source, result)
-                else:
-                    failures[place] = result
-                advance()
-    finally:
-        for _, failure in sorted(failures.items()):
-            complain(failure)
-        if failures and len(sources) > 1:
-            complain(f"{len(failures)} of {len(sources)} files failed")
-    if failures:
-        raise typer.Exit(2)
-
-
-def _printer(named: bool) -> "Callable[[Source, str], None]":
-    """Return what prints a file's results, each line after its name if `named`."""
-
-    def show(source: "Source", text: str) -> None:
-        if named:
-            text = "".join(f"{source.path}: {line}\n" for line in text.splitlines())
-        print(text, end="", flush=True)
-
-    return show
