@@ -206,8 +206,10 @@ def _work(
         work = start()
         answers.send((None, []))
         while True:
-            file = files.recv()
-            answers.send((_result(work, file, _reporter(answers)), warnings.buffer))
+            report = _Reporter(answers)
+            result = _result(work, files.recv(), report)
+            report.send()
+            answers.send((result, warnings.buffer))
             warnings.flush()
     except EarshotError as error:
         answers.send((error, []))
@@ -215,17 +217,22 @@ def _work(
         return
 
 
-def _reporter(answers: Connection) -> Report:
-    """Return what sends how much of a file is done, not more often than anybody looks."""
-    sent = time.monotonic()
+class _Reporter:
+    """Sends how much of a file is done, not more often than anybody looks, and once at its end."""
 
-    def report(seconds: float) -> None:
-        nonlocal sent
-        if time.monotonic() - sent >= REPORT_SECONDS:
-            answers.send((_Done(seconds), []))
-            sent = time.monotonic()
+    def __init__(self, answers: Connection) -> None:
+        self._answers = answers
+        self._seconds = 0.0
+        self._sent = time.monotonic()
 
-    return report
+    def __call__(self, seconds: float) -> None:
+        self._seconds = seconds
+        if time.monotonic() - self._sent >= REPORT_SECONDS:
+            self.send()
+
+    def send(self) -> None:
+        self._answers.send((_Done(self._seconds), []))
+        self._sent = time.monotonic()
 
 
 def _result(work: Work, file: Path, report: Report) -> Any:

@@ -6,7 +6,7 @@ import os
 import shutil
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -57,8 +57,9 @@ class Progress:
     every REFRESH_SECONDS; whatever else is printed takes its place until then.
     """
 
-    def __init__(self, files: Sequence[Path]) -> None:
+    def __init__(self, files: Sequence[Path], duration_of: Callable[[Path], float | None]) -> None:
         self._files = files
+        self._duration_of = duration_of
         self._seconds: dict[int, float] = {}  # of audio, so far
         self._lengths: dict[int, float | None] = {}
         self._done: set[int] = set()
@@ -67,9 +68,7 @@ class Progress:
     def report(self, index: int, seconds: float) -> None:
         """Take note that this much of a file is done."""
         if index not in self._lengths:
-            from features.duration import stated_duration
-
-            self._lengths[index] = stated_duration(self._files[index])
+            self._lengths[index] = self._duration_of(self._files[index])
         self._seconds[index] = seconds
         self._refresh()
 
@@ -114,8 +113,10 @@ def progress(files: Sequence[Path]) -> Iterator[Progress | None]:
     if not sys.stderr.isatty() or os.environ.get("TERM") == "dumb":
         yield None
         return
+    from features.duration import stated_duration
+
     try:
-        yield Progress(files)
+        yield Progress(files, stated_duration)
     finally:
         _hide_status()
 

@@ -5,6 +5,7 @@ import json
 import multiprocessing
 import os
 import pty
+import re
 import resource
 import signal
 import subprocess
@@ -20,7 +21,8 @@ import soundfile
 from hypothesis import given
 from hypothesis import strategies as st
 
-from asr.batch.workers import Work, WorkerError, in_order, process_files
+from asr.batch.workers import Report, Work, WorkerError, in_order, process_files
+from asr.cli.terminal import CLEAR_LINE, Progress
 from features.audio import AudioError
 from tests.support import tiny_models
 from tests.support.commands import ASR, environment, run_asr
@@ -294,9 +296,8 @@ def test_ctrl_c_stops_at_once_and_the_same_command_goes_on(tmp_path: Path, model
     assert len(contents(out)) == 40
 
 
-def test_a_bar_shows_progress_on_a_terminal_only(
-    tmp_path: Path, recordings: Path, model: Path
-) -> None:
+def on_a_terminal(*arguments: object, both: bool = False) -> str:
+    """Run a command whose standard error is a terminal, `both`: its output too; what that shows."""
     terminal, end = pty.openpty()
     shown: list[bytes] = []
 
@@ -309,12 +310,52 @@ def test_a_bar_shows_progress_on_a_terminal_only(
 
     watcher = threading.Thread(target=watch)
     watcher.start()
-    command = [*ASR, "transcribe", str(recordings), "-m", str(model), "-o", str(tmp_path / "out")]
-    subprocess.run(command, env=environment(TERM="xterm"), stderr=end, check=True, timeout=120)
+    command, out = [*ASR, *map(str, arguments)], end if both else subprocess.DEVNULL
+    terminal_kind = environment(TERM="xterm")
+    subprocess.run(command, env=terminal_kind, stdout=out, stderr=end, check=True, timeout=120)
     os.close(end)
     watcher.join()
     os.close(terminal)
-    assert b"/3" in b"".join(shown)
+    return b"".join(shown).decode()
+
+
+def test_progress_within_a_long_file_is_shown_on_a_terminal(tmp_path: Path, model: Path) -> None:
+    path = wav(tmp_path / "long.wav", np.resize(SPEECH, 1200 * SAMPLE_RATE))
+    shown = on_a_terminal("transcribe", path, "-m", model)
+    assert re.search(
+        r"\[#*\.*\]   0:\d\d:\d\d of 0:20:00   \d+ x real time   0:00:\d\d left", shown
+    )
+    assert shown.endswith("\r\x1b[K") and "files" not in shown
+
+
+@pytest.mark.parametrize("jobs", [1, 2])
+def test_progress_of_several_files_is_shown_on_a_terminal(
+    tmp_path: Path, model: Path, jobs: int
+) -> None:
+    for name in ("a", "b", "c"):
+        wav(tmp_path / f"{name}.wav", np.resize(SPEECH, 600 * SAMPLE_RATE))
+    shown = on_a_terminal("transcribe", tmp_path, "-m", model, "-j", jobs, both=True)
+    *lines, rest = shown.split(CLEAR_LINE)
+    assert any(
+        re.match(r"\[#*\.*\]   \d/3 files   0:\d\d:\d\d of audio   ", line) for line in lines
+    )
+    results = [line for line in (*lines, rest) if line.startswith(str(tmp_path))]
+    assert sum(line.count("\r\n") for line in results) == 3  # and nothing else is on their lines
+
+
+def test_progress_counts_the_parts_of_files() -> None:
+    files = [Path("a.wav"), Path("b.wav")]
+    progress = Progress(files, lambda path: 3600.0 if path == files[0] else None)
+    progress.report(0, 1800.0)
+    progress.report(1, 60.0)
+    assert progress.line(62.0) == (
+        "[######..................]   0/2 files   0:31:00 of audio   30 x real time   0:03:06 left"
+    )
+    progress.done(0)
+    assert "[############............]   1/2 files   " in progress.line(62.0)
+    alone = Progress(files[1:], lambda _: None)
+    alone.report(0, 60.0)
+    assert alone.line(2.0) == "0:01:00 of audio   30 x real time"
 
 
 @pytest.mark.parametrize("suffix", ["wav", "flac", "ogg", "mp3"])
@@ -410,10 +451,9 @@ def test_a_pipe_has_no_name_for_an_output_file(tmp_path: Path, model: Path) -> N
 
 
 def fragile() -> Work:
-    """Hear a file as its name; one called "kill" takes the process down, one called "endless" has
-    no end."""
+    """Give a file's name as its result; "kill" takes the process down, "endless" has no end."""
 
-    def hear(file: Path) -> str:
+    def work(file: Path, _: Report) -> str:
         if file.name == "kill":
             os._exit(3)
         if file.name == "endless":
@@ -422,7 +462,7 @@ def fragile() -> Work:
             raise AudioError("bad: no audio")
         return file.name
 
-    return hear
+    return work
 
 
 def broken() -> Work:
@@ -435,7 +475,9 @@ def test_a_process_that_dies_fails_its_file_only() -> None:
     assert results.keys() == set(range(len(names)))
     for index, name in enumerate(names):
         if name == "kill":
-            assert str(results[index]).startswith("kill: the process that heard it died; convert")
+            assert str(results[index]).startswith(
+                "kill: the process that worked on it died; convert"
+            )
         else:
             assert str(results[index]) == ("bad: no audio" if name == "bad" else name)
 
@@ -443,6 +485,25 @@ def test_a_process_that_dies_fails_its_file_only() -> None:
 def test_processes_that_cannot_start_are_an_error() -> None:
     with pytest.raises(WorkerError, match="ended at once; try --jobs 1"):
         list(process_files(broken, [Path("a"), Path("b")], 2))
+
+
+def timed() -> Work:
+    """Report a second of audio for each letter of a file's name."""
+
+    def work(file: Path, report: Report) -> str:
+        for seconds in range(len(file.name)):
+            report(seconds + 1.0)
+        return file.name
+
+    return work
+
+
+@pytest.mark.parametrize("jobs", [1, 2])
+def test_the_audio_that_is_done_is_reported(jobs: int) -> None:
+    reports: dict[int, float] = {}
+    for index, result in process_files(timed, [Path("a"), Path("bcd")], jobs, reports.__setitem__):
+        assert isinstance(result, str) and reports[index] == len(result)
+    assert reports == {0: 1.0, 1: 3.0}
 
 
 def test_no_process_outlives_a_consumer_that_stops() -> None:
