@@ -36,7 +36,7 @@ def lm_build(
     Texts are lower-cased. The result works in [bold]asr transcribe --lm[/].
     """
     with training_packages():
-        from asr.training.ngram import build, read_sentences, write_arpa
+        from asr.training.kneser_ney import build, read_sentences, write_arpa
 
         sentences = (s for text in texts for s in read_sentences(text, characters))
         write_arpa(build(sentences, order), out)
@@ -58,7 +58,7 @@ def lm_perplexity(
     """
     with training_packages():
         from asr.decode.options import read_lm
-        from asr.training.ngram import perplexity, read_sentences
+        from asr.training.kneser_ney import perplexity, read_sentences
 
         opened = read_lm(model)
         sentences = (s for text in texts for s in read_sentences(text, opened.of_characters))

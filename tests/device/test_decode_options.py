@@ -10,7 +10,7 @@ from asr.decode.base import DecodeError
 from asr.decode.options import DecodeOptions, read_words
 from asr.events import Utterance
 from asr.model import ModelError, load
-from asr.training.ngram import build, write_arpa
+from asr.training.kneser_ney import build, write_arpa
 from tests.support.commands import run_asr
 from tests.support.tiny_models import SAMPLE_RATE, tones
 from tests.training.test_tune import mumble

@@ -18,7 +18,7 @@ from asr.decode.lm.ngram import language_model
 from asr.decode.native import LEAST_LOG_PROB, NativeDecoder, NativeSearch
 from asr.decode.options import DecodeOptions, decoder_for
 from asr.events import Utterance
-from asr.training.ngram import build, write_arpa
+from asr.training.kneser_ney import build, write_arpa
 from tests.device.test_beam import (
     EVERYTHING,
     NAMING,

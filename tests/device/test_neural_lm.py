@@ -27,8 +27,8 @@ from asr.training.config import ConfigError, read_config
 from asr.training.data.corpus import load_corpus
 from asr.training.data.labels import BLANK
 from asr.training.data.plan import plan_epoch
+from asr.training.kneser_ney import perplexity
 from asr.training.network.language import LanguageModel
-from asr.training.ngram import perplexity
 from asr.training.train import train
 from export.parity import TOLERANCE, ParityError, check_language_parity
 from tests.device.test_beam import check_exact, scores_of

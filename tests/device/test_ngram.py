@@ -16,7 +16,7 @@ from asr.decode.lm.arpa import END, MARKS, START, UNKNOWN, NgramModel, read_arpa
 from asr.decode.lm.language_model import Weights, sentence_scores
 from asr.decode.lm.ngram import language_model
 from asr.files import ReadError
-from asr.training.ngram import FALLBACK_DISCOUNTS, build, perplexity, write_arpa
+from asr.training.kneser_ney import FALLBACK_DISCOUNTS, build, perplexity, write_arpa
 from features.errors import EarshotError
 from tests.support.commands import run_asr
 from tests.support.tiny_models import card

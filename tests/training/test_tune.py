@@ -13,7 +13,7 @@ from asr.decode.options import DecodeOptions
 from asr.evaluation.trials import EvaluationError
 from asr.model import ModelError, load
 from asr.studies.tune import GRID, tune
-from asr.training.ngram import build, write_arpa
+from asr.training.kneser_ney import build, write_arpa
 from tests.support import tiny_models
 from tests.support.commands import run_asr
 from tests.support.tiny_models import FREQUENCIES, HOP, SAMPLE_RATE

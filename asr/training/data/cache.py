@@ -8,25 +8,31 @@ import hashlib
 import json
 import logging
 import os
+import shutil
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 
 import numpy as np
+import soundfile
 from rich.progress import track
 
+from asr.files import read_text, whole_file, writing
 from features.audio import AudioError, read_audio
 from features.errors import EarshotError
 
 logger = logging.getLogger(__name__)
 
 FULL_SCALE = 32_768.0
+SAMPLE_BYTES = 2
 CHUNK = 256  # files decoded ahead of the writer
+ESTIMATE_FILES = 200  # whose headers say how long the others will be
+MAKE_ROOM = "free some space or set data.cache to another folder"
 
 
 class CacheError(EarshotError, OSError):
-    """The cache folder cannot be written."""
+    """The disk has no room for decoded audio."""
 
 
 class PcmCache:
@@ -53,20 +59,19 @@ class PcmCache:
 
     @classmethod
     def build(cls, paths: list[Path], sample_rate: int, folder: Path, name: str) -> "PcmCache":
-        """Open the cache of these files, decoding them first if they changed. Raises CacheError."""
-        key = _key(paths, sample_rate)
-        stem = f"{name}-{key}".replace("/", "_")
+        """Open the cache of these files, decoding them first if they changed.
+
+        Raises CacheError if there is no room for it, WriteError if it cannot be written, AudioError
+        if no file can be read.
+        """
+        stem = f"{name}-{_key(paths, sample_rate)}".replace("/", "_")
         pcm, index = folder / f"{stem}.pcm", folder / f"{stem}.json"
-        try:
-            if not (index.exists() and pcm.exists()):
+        if not (index.exists() and pcm.exists()):
+            with writing(folder, MAKE_ROOM):
                 folder.mkdir(parents=True, exist_ok=True)
-                _decode_all(paths, sample_rate, pcm, index, name)
-            return cls(pcm, json.loads(index.read_text()))
-        except OSError as error:
-            raise CacheError(
-                f"{folder}: cannot keep decoded audio here ({error.strerror}); free some space or "
-                "set data.cache to another folder"
-            ) from None
+            _check_room(paths, sample_rate, folder, name)
+            _decode_all(paths, sample_rate, pcm, index, name)
+        return cls(pcm, json.loads(read_text(index, "the index of decoded audio")))
 
 
 def _key(paths: list[Path], sample_rate: int) -> str:
@@ -80,21 +85,37 @@ def _key(paths: list[Path], sample_rate: int) -> str:
     return digest.hexdigest()[:16]
 
 
-def _decode_all(paths: list[Path], sample_rate: int, pcm: Path, index: Path, name: str) -> None:
-    part = pcm.with_suffix(f".{os.getpid()}.part")
-    index_part = part.with_suffix(".json")
+def _check_room(paths: list[Path], sample_rate: int, folder: Path, name: str) -> None:
+    """Say how much will be written; raise CacheError if the disk has less room than that."""
+    seconds = [s for path in paths[:: 1 + len(paths) // ESTIMATE_FILES] if (s := _seconds(path))]
+    if not seconds:
+        return
+    needed = len(paths) * float(np.mean(seconds)) * sample_rate * SAMPLE_BYTES / 1e9
+    free = shutil.disk_usage(folder).free / 1e9
+    if needed > free:
+        raise CacheError(
+            f"{folder}: decoded audio of {name} needs about {needed:.1f} GB and the disk has "
+            f"{free:.1f} GB free; {MAKE_ROOM}"
+        )
+    print(f"{name}: decoding {len(paths)} files, about {needed:.2g} GB, into {folder}", flush=True)
+
+
+def _seconds(path: Path) -> float:
+    """The length that a header states; 0 if the decoder of headers does not know the file."""
     try:
+        return soundfile.info(path).duration
+    except (OSError, soundfile.SoundFileError):
+        return 0.0
+
+
+def _decode_all(paths: list[Path], sample_rate: int, pcm: Path, index: Path, name: str) -> None:
+    with whole_file(index, MAKE_ROOM) as index_part, whole_file(pcm, MAKE_ROOM) as part:
         offsets, broken = _write_samples(paths, sample_rate, part, name)
         for line in broken:
             logger.warning("%s: left out", line)
         if len(broken) == len(paths):
             raise AudioError(f"{name}: none of its {len(paths)} files can be read; {broken[0]}")
-        index_part.write_text(json.dumps(offsets))
-        part.replace(pcm)
-        index_part.replace(index)
-    finally:
-        part.unlink(missing_ok=True)
-        index_part.unlink(missing_ok=True)
+        index_part.write_text(json.dumps(offsets), encoding="utf-8")
 
 
 def _write_samples(

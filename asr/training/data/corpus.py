@@ -140,8 +140,10 @@ def _noises(recordings: list[Recording], sample_rate: int) -> Iterator[np.ndarra
         except AudioError as error:
             logger.warning("%s: left out", error)
             continue
-        if len(noise) * NOISE_HELD_OUT >= 1.0:
-            yield noise
+        if len(noise) * NOISE_HELD_OUT < 1.0:
+            logger.warning("%s: left out: it has no sound", recording.path)
+            continue
+        yield noise
 
 
 def _examples(
@@ -168,6 +170,7 @@ def _examples(
         for number, (recording, targets) in enumerate(usable)
         if cache.length(number) > 0
     ]
+    _left_out(source, len(usable) - len(examples), "they have no sound that can be read")
     return _transcribable(config, source, examples) if config.transcribes else examples
 
 

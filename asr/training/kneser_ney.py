@@ -11,7 +11,7 @@ from pathlib import Path
 
 from asr.decode.lm.arpa import END, LN_10, SPACES, START, UNKNOWN, Table
 from asr.decode.lm.language_model import LanguageModel, sentence_scores
-from asr.files import whole_file
+from asr.files import read_lines, whole_file
 from features.errors import EarshotError
 
 NEVER = -99.0  # log10 of the probability of <s>, which is given and never predicted
@@ -32,7 +32,8 @@ def read_sentences(path: Path, characters: bool = False) -> Iterator[list[str]]:
     """Yield the words (or characters) of each line of a text, lower-cased.
 
     path: a text, one sentence a line, or a training recipe (.toml): then the texts of the speakers
-    that it trains on, none of those that it holds out. Raises TextError, or what the recipe does.
+    that it trains on, none of those that it holds out, as its labels say them. Raises TextError,
+    ReadError, or what the recipe does.
     """
     for number, text in enumerate(_texts(path), start=1):
         words = text.lower().split()
@@ -47,20 +48,19 @@ def read_sentences(path: Path, characters: bool = False) -> Iterator[list[str]]:
 def _texts(path: Path) -> Iterable[str]:
     if path.suffix == ".toml":
         return _recipe_texts(path)
-    try:
-        return path.read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise TextError(f"{path}: cannot be read as text ({error})") from None
+    return read_lines(path, "text, one sentence a line")
 
 
 def _recipe_texts(recipe: Path) -> list[str]:
     from asr.training.config import read_config
+    from asr.training.data.labels import Labels
     from asr.training.data.sources import read_source
 
-    sources = enumerate(read_config(recipe, []).data.sources)
-    spoken = (source for source in sources if source[1].kind != "noise")
-    recordings = (recording for source in spoken for recording in read_source(*source))
-    return [recording.text for recording in recordings if not recording.validation]
+    config = read_config(recipe, [])
+    spoken = [source for source in enumerate(config.data.sources) if source[1].kind != "noise"]
+    recordings = [recording for source in spoken for recording in read_source(*source)]
+    labels = Labels.build(config, recordings)
+    return [labels.plain(recording.text) for recording in recordings if not recording.validation]
 
 
 def build(sentences: Iterable[Sentence], order: int) -> Table:
