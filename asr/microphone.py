@@ -235,7 +235,7 @@ def _sounddevice() -> ModuleType:
         import sounddevice
     except ModuleNotFoundError:
         raise MicrophoneError(
-            'the microphone needs the sounddevice package: pip install "earshot[mic]"'
+            'the microphone needs the sounddevice package: pip install "earshot-asr[mic]"'
         ) from None
     except OSError:  # sounddevice is there, the library it wraps is not
         raise MicrophoneError(

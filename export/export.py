@@ -225,7 +225,7 @@ def _weights_sha256(proto: onnx.ModelProto) -> str:
 
 def _earshot_version() -> str:
     try:
-        return version("earshot")
+        return version("earshot-asr")
     except PackageNotFoundError:
         return "unknown"
 

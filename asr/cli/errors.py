@@ -62,7 +62,7 @@ def training_packages(extra: str = "train") -> Iterator[None]:
         if package not in TRAINING_PACKAGES:
             raise
         raise CommandError(
-            f'{package} is not installed; get what this needs: pip install "earshot[{extra}]"'
+            f'{package} is not installed; get what this needs: pip install "earshot-asr[{extra}]"'
         ) from None
 
 

@@ -112,7 +112,7 @@ def _package() -> Any:
         import ctc_beam_decoder
     except ModuleNotFoundError:
         raise DecodeError(
-            'ctc-beam-decoder is not installed; pip install "earshot[fast]", or decode without '
+            'ctc-beam-decoder is not installed; pip install "earshot-asr[fast]", or decode without '
             "--native"
         ) from None
     return ctc_beam_decoder

@@ -236,7 +236,7 @@ def test_training_commands_without_torch_say_what_to_install(
     words = [str(speech_model) if word == "MODEL" else word for word in arguments]
     result = run_asr(*words, **hidden)
     (line,) = result.stderr.splitlines()
-    assert line.startswith("error: ") and 'pip install "earshot[train]"' in line
+    assert line.startswith("error: ") and 'pip install "earshot-asr[train]"' in line
     assert result.returncode == 2
 
 

@@ -41,4 +41,4 @@ def test_files_need_no_sound_package(tmp_path: Path) -> None:
     assert run_asr("transcribe", wav, "-m", model, **hidden).stdout == "a\n"
     result = run_asr("listen", "-m", model, **hidden)
     (line,) = result.stderr.splitlines()
-    assert 'pip install "earshot[mic]"' in line and result.returncode == 2
+    assert 'pip install "earshot-asr[mic]"' in line and result.returncode == 2

@@ -182,7 +182,7 @@ def test_what_it_cannot_do_is_one_line(tmp_path: Path, speech_model: Path) -> No
         (["--hotword", "b"], {}, "leave these out, or --native"),
         (["--lm", letters], {}, f"{letters}: the native beam search takes models of words"),
         (["--lm", flat], {}, f"{flat}: KenLM cannot read it (FormatLoadException. This ngram"),
-        ([], hidden, 'ctc-beam-decoder is not installed; pip install "earshot[fast]"'),
+        ([], hidden, 'ctc-beam-decoder is not installed; pip install "earshot-asr[fast]"'),
     ]:
         result = run_asr("transcribe", wav, "-m", speech_model, "--native", *flags, **changes)
         (line,) = result.stderr.splitlines()

@@ -369,7 +369,7 @@ def test_the_command_without_training_packages(tmp_path: Path) -> None:
 
     refused = run_asr("bench", model, "--peers", **hidden)
     assert refused.returncode == 2
-    assert 'pip install "earshot[bench]"' in refused.stderr.splitlines()[-1]
+    assert 'pip install "earshot-asr[bench]"' in refused.stderr.splitlines()[-1]
 
 
 def test_unmeasurable_models_are_one_line(tmp_path: Path) -> None:

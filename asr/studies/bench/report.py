@@ -70,7 +70,7 @@ def _peer_rows(figures: dict[str, Any]) -> Iterable[tuple[str, ...]]:
     rows = {figures["model"]: own} | {k: figures["peers"][k] for k in ("torch", "pocketsphinx")}
     for name, row in rows.items():
         if row is None:
-            yield name, 'not installed: pip install "earshot[bench]"', "-", "-"
+            yield name, 'not installed: pip install "earshot-asr[bench]"', "-", "-"
         else:
             factors = (row["offline_rtf"], row["streaming_rtf"])
             yield name, row["version"], *("-" if f is None else f"{f:.5f}" for f in factors)
