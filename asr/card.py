@@ -206,6 +206,14 @@ class ModelCard(Card):
         """True if the model carries state from block to block."""
         return self.block_length is not None
 
+    @property
+    def closing_silence(self) -> int:
+        """Samples of silence that follow the end of a stream: as long as a trigger smooths scores,
+        so that a keyword right at the end can reach its threshold."""
+        if self.trigger is None or not self.streaming:
+            return 0
+        return round(self.trigger.smoothing * self.sample_rate)
+
     @classmethod
     def _parsed(cls, fields: dict[str, Any]) -> dict[str, Any]:
         calibration = fields["calibration"]

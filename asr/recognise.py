@@ -10,8 +10,11 @@ import numpy as np
 from asr.decode.keywords.typed import SpotOptions
 from asr.decode.options import DecodeOptions
 from asr.events import Detection, Event, NearMiss, Utterance, Word
-from asr.model import Model, ModelError
-from asr.stream import NOTHING, Stream, StreamError
+from asr.model import Model
+from asr.runtime.samples import StreamError
+from asr.runtime.scorers import NOTHING
+from asr.runtime.session import ModelError
+from asr.stream import Stream
 from features.audio import AudioError, read_audio, stream_audio
 
 Source = str | os.PathLike[str] | np.ndarray
@@ -39,7 +42,7 @@ def transcribe(
     options: DecodeOptions | None = None,
     progress: Progress | None = None,
 ) -> Transcript:
-    """Write down a file, or an array at `sample_rate` (the model's own if not given).
+    """Transcribe a file, or an array at `sample_rate` (the model's own if not given).
 
     A file of any length takes the same memory. `options` say how the scores are decoded; `progress`
     is called with the seconds of audio that are done, as they grow. Raises
@@ -54,7 +57,7 @@ def transcribe(
             yield block
 
     blocks = _reported(counted(), model.card.sample_rate, progress)
-    events = _hear_file(_transcribing_stream(model, options), blocks, _name(source))
+    events = _file_events(_transcribing_stream(model, options), blocks, _name(source))
     segments = tuple(event for event in events if isinstance(event, Utterance))
     text = " ".join(segment.text for segment in segments)
     return Transcript(text, segments, samples / model.card.sample_rate)
@@ -75,7 +78,7 @@ def spot(
     """
     blocks = _blocks(source, sample_rate, model.card.sample_rate)
     blocks = _reported(blocks, model.card.sample_rate, progress)
-    events = _hear_file(spotting_stream(model, options), blocks, _name(source))
+    events = _file_events(spotting_stream(model, options), blocks, _name(source))
     return [event for event in events if isinstance(event, Detection | NearMiss)]
 
 
@@ -85,11 +88,11 @@ def transcribe_blocks(
     options: DecodeOptions | None = None,
     name: str = "audio",
 ) -> Iterator[Utterance]:
-    """Write down blocks of float32 (n,) at the model's rate; yield utterances as they end.
+    """Transcribe blocks of float32 (n,) at the model's rate; yield utterances as they end.
 
     Raises as `transcribe` does; `name` is what the blocks are called in errors.
     """
-    for event in _hear_live(_transcribing_stream(model, options), blocks, name):
+    for event in _live_events(_transcribing_stream(model, options), blocks, name):
         if isinstance(event, Utterance):
             yield event
 
@@ -100,11 +103,11 @@ def spot_blocks(
     options: SpotOptions | None = None,
     name: str = "audio",
 ) -> Iterator[Detection | NearMiss]:
-    """Find keywords in blocks of float32 (n,) at the model's rate; yield them as they are heard.
+    """Find keywords in blocks of float32 (n,) at the model's rate; yield them as they come.
 
     Raises as `spot` does; `name` is what the blocks are called in errors.
     """
-    for event in _hear_live(spotting_stream(model, options), blocks, name):
+    for event in _live_events(spotting_stream(model, options), blocks, name):
         if isinstance(event, Detection | NearMiss):
             yield event
 
@@ -116,7 +119,7 @@ def spotting_stream(model: Model, options: SpotOptions | None) -> Stream:
             f"{model.path}: this model transcribes and knows no keywords of its own; "
             "type some with --keywords, or use 'asr transcribe', or another model"
         )
-    return model.stream(options)
+    return Stream(model, options)
 
 
 def _transcribing_stream(model: Model, options: DecodeOptions | None) -> Stream:
@@ -125,18 +128,18 @@ def _transcribing_stream(model: Model, options: DecodeOptions | None) -> Stream:
             f"{model.path}: this model spots keywords and does not transcribe; "
             "use 'asr spot', or another model"
         )
-    return model.stream(options)
+    return Stream(model, options)
 
 
-def _hear_live(stream: Stream, blocks: Iterable[np.ndarray], name: str) -> Iterator[Event]:
+def _live_events(stream: Stream, blocks: Iterable[np.ndarray], name: str) -> Iterator[Event]:
     with _named(name):
         for block in blocks:
             yield from stream.push(block)
         yield from stream.finish()
 
 
-def _hear_file(stream: Stream, blocks: Iterable[np.ndarray], name: str) -> Iterator[Event]:
-    """Hear blocks when the next one is there: the last one goes in together with the end."""
+def _file_events(stream: Stream, blocks: Iterable[np.ndarray], name: str) -> Iterator[Event]:
+    """Push a block when the next one is there: the last one goes in together with the end."""
     with _named(name):
         last = NOTHING
         for block in blocks:

@@ -121,9 +121,9 @@ def _batched(trained: AcousticModel, exported: Model, rows: np.ndarray) -> float
 
 def _cut(exported: Model, audio: np.ndarray, cut: int) -> float:
     """Pushed in pieces of `cut` samples, against the whole at once."""
-    from asr.stream import scorer
+    from asr.runtime.scorers import scorer_for
 
-    scores = scorer(exported)
+    scores = scorer_for(exported)
     pieces = [audio[start : start + cut] for start in range(0, len(audio), cut)]
     runs = [run for piece in pieces for run in scores.push(piece)] + list(scores.finish())
     found = np.concatenate([run.log_probs for run in runs])

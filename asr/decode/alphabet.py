@@ -1,8 +1,6 @@
-"""What the labels of a CTC model mean: letters, words, times, how sure they are, and where an
-utterance ends."""
+"""What the labels of a CTC model mean: letters, words, times, and how probable a word is."""
 
 import itertools
-import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -16,9 +14,6 @@ from asr.decode.confidence import REACH_SECONDS, confidences, readings, stretche
 from asr.events import Alternative, Character, Utterance, Word
 
 SEPARATOR = " "
-PAUSE_SECONDS = 0.8
-LONGEST_SECONDS = 30.0
-UTMOST_SECONDS = 60.0
 
 
 class Span(NamedTuple):
@@ -137,36 +132,3 @@ class Alphabet:
         )
         text = "".join(character.text for character in characters)
         return Word(text, characters[0].start, characters[-1].end, characters=characters)
-
-
-class Endpointer:
-    """Says where an utterance ends, from the best label of each frame.
-
-    It ends after `PAUSE_SECONDS` without speech (the separator is no speech), or, once it is
-    longer than `LONGEST_SECONDS`, at the next gap between words. If there is none it ends after
-    `UTMOST_SECONDS`, be it inside a word: what a decoder keeps of an utterance is bounded,
-    however long and in whatever way somebody talks.
-    """
-
-    def __init__(self, alphabet: Alphabet) -> None:
-        self._quiet = (alphabet.blank, alphabet.separator)
-        self._gap = alphabet.blank if alphabet.separator is None else alphabet.separator
-        self._pause = math.ceil(PAUSE_SECONDS / alphabet.frame_seconds)
-        self._longest = round(LONGEST_SECONDS / alphabet.frame_seconds)
-        self._utmost = round(UTMOST_SECONDS / alphabet.frame_seconds)
-        self.reset()
-
-    def reset(self) -> None:
-        """Begin an utterance."""
-        self._silent = 0
-        self._length = 0
-
-    def ends(self, label: int) -> bool:
-        """Take the best label of the next frame; true if the utterance ends with this frame."""
-        self._length += 1
-        self._silent = self._silent + 1 if label in self._quiet else 0
-        ended = self._silent >= self._pause or self._length >= self._utmost
-        ended = ended or (self._length >= self._longest and label == self._gap)
-        if ended:
-            self.reset()
-        return ended

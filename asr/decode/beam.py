@@ -10,10 +10,12 @@ from typing import Any
 
 import numpy as np
 
-from asr.decode.alphabet import Alphabet, Endpointer, Span
+from asr.decode.alphabet import Alphabet, Span
 from asr.decode.ctc_paths import align
+from asr.decode.endpoint import Endpointer
 from asr.decode.lm.fusion import Fusion
-from asr.events import Alternative, Partial, Utterance
+from asr.events import Alternative, Event, Partial
+from asr.runtime.scorers import Scores
 
 # A label less probable than this in a frame begins nothing there. All such labels together hold
 # less of a frame's probability than the 1e-4 to which a streamed score is exact.
@@ -82,26 +84,27 @@ class BeamDecoder:
         self.reset()
 
     def reset(self) -> None:
-        """Forget everything heard; the next frame is frame 0."""
+        """Go back to the initial state; the next frame is frame 0."""
         self._endpointer.reset()
         self._frame = 0
         self._begin_utterance()
 
-    def push(self, log_probs: np.ndarray) -> list[Partial | Utterance]:
-        """Decode (frames, labels); at most one Partial, the newest, follows the utterances."""
-        events: list[Partial | Utterance] = []
+    def push(self, scores: Scores) -> list[Event]:
+        """Decode; at most one Partial, the newest, follows the utterances."""
+        log_probs = scores.log_probs
+        events: list[Event] = []
         best = log_probs.argmax(axis=1).tolist()
         pauses = self._pauses(log_probs)
         usable = np.where(log_probs > LEAST_LOG_PROB, log_probs, -np.inf).astype(float)
         for frame, label in enumerate(best):
-            self._heard.append(log_probs[frame])
+            self._seen.append(log_probs[frame])
             self._advance(log_probs[frame], usable[frame], pauses[frame])
             self._frame += 1
             if self._endpointer.ends(label):
                 events += self._end_utterance()
             elif (self._frame - self._first) % self._settle_frames == 0:
                 self._settle()
-        return events + self._partial()
+        return [*events, *self._partial()]
 
     def _pauses(self, log_probs: np.ndarray) -> np.ndarray:
         """Log-probabilities of no label, (frames, 2): inside a word, and after a separator."""
@@ -112,7 +115,7 @@ class BeamDecoder:
             [blank, np.logaddexp(blank, log_probs[:, self._alphabet.separator])], axis=1
         )
 
-    def finish(self) -> list[Utterance]:
+    def finish(self) -> list[Event]:
         """End the utterance that is open, if one is."""
         self._endpointer.reset()
         return self._end_utterance()
@@ -121,8 +124,8 @@ class BeamDecoder:
         blank, separator = self._alphabet.blank, self._alphabet.separator
         state = self._fusion.start() if self._fusion else None
         self._first = self._frame
-        self._heard: list[np.ndarray] = []
-        self._told = ("", "")
+        self._seen: list[np.ndarray] = []
+        self._reported = ("", "")
         # One entry for each hypothesis. The log-probability of the paths that end in a blank, and
         # in the last label; what the fusion has added; keys of the text and of the text before.
         self._prefixes = [Prefix(None, blank, self._frame, 0, 0, state)]
@@ -217,9 +220,9 @@ class BeamDecoder:
         best = self._prefixes[int(self._totals().argmax())].chain()
         text = self._alphabet.text(prefix.label for prefix in best)
         stable = self._alphabet.text(self._stable().labels())
-        if (text, stable) == self._told:
+        if (text, stable) == self._reported:
             return []
-        self._told = (text, stable)
+        self._reported = (text, stable)
         spans = [Span(p.label, p.frame, p.frame + 1) for p in best]
         words = self._alphabet.words(spans, self._first)
         now = self._frame * self._alphabet.frame_seconds
@@ -250,17 +253,17 @@ class BeamDecoder:
             return 0.0
         return self._fusion.final(prefix.state)
 
-    def _end_utterance(self) -> list[Utterance]:
+    def _end_utterance(self) -> list[Event]:
         ranked = self._ranked()
-        heard, first = self._heard, self._first
+        seen, first = self._seen, self._first
         self._begin_utterance()
         text, _, prefix = ranked[0]
         if not text:
             return []
-        log_probs = np.stack(heard)
+        log_probs = np.stack(seen)
         spans = align(log_probs, prefix.labels(), self._alphabet, first)
         best = tuple(Alternative(text, score) for text, score, _ in ranked[: self._n_best])
-        return self._alphabet.utterance(spans, log_probs, first, best)
+        return [*self._alphabet.utterance(spans, log_probs, first, best)]
 
     def _ranked(self) -> list[tuple[str, float, Prefix]]:
         """The texts of the beam that are whole, best first, with their scores.

@@ -7,8 +7,10 @@ from collections.abc import Iterable
 
 import numpy as np
 
-from asr.decode.alphabet import SEPARATOR, Alphabet, Endpointer, Span
-from asr.events import Partial, Utterance, Word
+from asr.decode.alphabet import SEPARATOR, Alphabet, Span
+from asr.decode.endpoint import Endpointer
+from asr.events import Event, Partial, Word
+from asr.runtime.scorers import Scores
 
 
 class GreedyDecoder:
@@ -20,23 +22,24 @@ class GreedyDecoder:
         self.reset()
 
     def reset(self) -> None:
-        """Forget everything heard; the next frame is frame 0."""
+        """Go back to the initial state; the next frame is frame 0."""
         self._endpointer.reset()
         self._frame = 0
         self._last = self._alphabet.blank
         self._begin_utterance()
 
-    def push(self, log_probs: np.ndarray) -> list[Partial | Utterance]:
-        """Decode (frames, labels); at most one Partial, the newest, follows the utterances."""
-        events: list[Partial | Utterance] = []
+    def push(self, scores: Scores) -> list[Event]:
+        """Decode; at most one Partial, the newest, follows the utterances."""
+        log_probs = scores.log_probs
+        events: list[Event] = []
         for label, row in zip(log_probs.argmax(axis=1).tolist(), log_probs, strict=True):
-            self._heard.append(row)
+            self._rows.append(row)
             self._advance(label)
             if self._endpointer.ends(label):
                 events += self._end_utterance()
-        return events + self._partial()
+        return [*events, *self._partial()]
 
-    def finish(self) -> list[Utterance]:
+    def finish(self) -> list[Event]:
         """End the utterance that is open, if one is."""
         self._endpointer.reset()
         return self._end_utterance()
@@ -56,9 +59,9 @@ class GreedyDecoder:
             return []
         self._read = len(self._spans)
         text = self._alphabet.text(span.label for span in self._spans)
-        if text == self._told:
+        if text == self._reported:
             return []
-        self._told = text
+        self._reported = text
         separator = self._alphabet.separator
         stable = text if self._spans[-1].label == separator else text.rpartition(SEPARATOR)[0]
         start = self._spoken(self._spans).start
@@ -71,12 +74,12 @@ class GreedyDecoder:
 
     def _begin_utterance(self) -> None:
         self._first = self._frame
-        self._heard: list[np.ndarray] = []
+        self._rows: list[np.ndarray] = []
         self._spans: list[Span] = []
         self._read = 0  # spans when the text was last looked at
-        self._told = ""
+        self._reported = ""
 
-    def _end_utterance(self) -> list[Utterance]:
-        spans, heard, first = self._spans, self._heard, self._first
+    def _end_utterance(self) -> list[Event]:
+        spans, rows, first = self._spans, self._rows, self._first
         self._begin_utterance()
-        return self._alphabet.utterance(spans, np.stack(heard), first) if spans else []
+        return [*self._alphabet.utterance(spans, np.stack(rows), first)] if spans else []

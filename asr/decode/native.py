@@ -1,7 +1,7 @@
 """The prefix beam search of the package ctc-beam-decoder, in C++, behind our interface.
 
-It takes whole utterances, so nothing is told before one ends. N-grams of words guide it by KenLM;
-what they add to a text in the end is counted here, as a `WordModel` counts it.
+It takes whole utterances, so nothing is reported before one ends. N-grams of words guide it by
+KenLM; what they add to a text in the end is counted here, as a `WordModel` counts it.
 """
 
 import contextlib
@@ -13,12 +13,14 @@ from typing import Any
 
 import numpy as np
 
-from asr.decode.alphabet import Alphabet, Endpointer
+from asr.decode.alphabet import Alphabet
 from asr.decode.base import DecodeError
 from asr.decode.ctc_paths import align
+from asr.decode.endpoint import Endpointer
 from asr.decode.lm.arpa import LN_10, NgramModel
 from asr.decode.lm.language_model import Weights, check_alphabet, sentence_scores
-from asr.events import Alternative, Utterance
+from asr.events import Alternative, Event
+from asr.runtime.scorers import Scores
 
 # A text can take two places in its beam: one where it ends in a blank, one in its last label.
 PLACES = 2
@@ -145,31 +147,32 @@ class NativeDecoder:
         self.reset()
 
     def reset(self) -> None:
-        """Forget everything heard; the next frame is frame 0."""
+        """Go back to the initial state; the next frame is frame 0."""
         self._endpointer.reset()
         self._first = 0
-        self._heard: list[np.ndarray] = []
+        self._seen: list[np.ndarray] = []
 
-    def push(self, log_probs: np.ndarray) -> list[Utterance]:
-        """Take (frames, labels) and return the utterances that end in them."""
-        events: list[Utterance] = []
+    def push(self, scores: Scores) -> list[Event]:
+        """Decode; return the utterances that end here."""
+        log_probs = scores.log_probs
+        events: list[Event] = []
         for row, label in zip(log_probs, log_probs.argmax(axis=1).tolist(), strict=True):
-            self._heard.append(row)
+            self._seen.append(row)
             if self._endpointer.ends(label):
                 events += self._end_utterance()
         return events
 
-    def finish(self) -> list[Utterance]:
+    def finish(self) -> list[Event]:
         """End the utterance that is open, if one is."""
         self._endpointer.reset()
-        return self._end_utterance() if self._heard else []
+        return self._end_utterance() if self._seen else []
 
-    def _end_utterance(self) -> list[Utterance]:
-        log_probs, first = np.stack(self._heard), self._first
-        self._heard, self._first = [], first + len(log_probs)
+    def _end_utterance(self) -> list[Event]:
+        log_probs, first = np.stack(self._seen), self._first
+        self._seen, self._first = [], first + len(log_probs)
         best = tuple(self._search.best(log_probs)[: self._n_best])
         if not best or not best[0].text:
             return []
         labels = self._alphabet.must_spell(best[0].text, "ctc-beam-decoder")
         spans = align(log_probs, labels, self._alphabet, first)
-        return self._alphabet.utterance(spans, log_probs, first, best)
+        return [*self._alphabet.utterance(spans, log_probs, first, best)]

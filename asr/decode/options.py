@@ -7,19 +7,22 @@ from pathlib import Path
 
 from asr.card import ModelCard
 from asr.decode.alphabet import Alphabet
-from asr.decode.base import DecodeError
+from asr.decode.base import DecodeError, Decoder
 from asr.decode.beam import BeamDecoder
 from asr.decode.greedy import GreedyDecoder
 from asr.decode.guides.grammar import GrammarGuide
 from asr.decode.guides.hotwords import Hotwords
 from asr.decode.guides.jsgf import Grammar
 from asr.decode.guides.word_list import WordList
+from asr.decode.keywords.trained import KeywordTrigger
+from asr.decode.keywords.typed import KeywordSpotter, SpotOptions
 from asr.decode.lm.arpa import NgramModel, read_arpa
 from asr.decode.lm.fusion import Fusion, Sum
 from asr.decode.lm.language_model import Weights
 from asr.decode.lm.neural import NeuralGuide, NeuralModel
 from asr.decode.lm.ngram import language_model
 from asr.decode.native import NativeDecoder, NativeSearch
+from asr.runtime.session import ModelError
 
 BEAM = 16
 COMPILED = 4  # guides that are kept ready, for models and options used in turn
@@ -81,10 +84,29 @@ class DecodeOptions:
         return Weights(self.alpha, self.beta, self.oov)
 
 
-def decoder_for(
-    card: ModelCard, options: DecodeOptions
-) -> GreedyDecoder | BeamDecoder | NativeDecoder:
-    """Return a decoder for a ctc model. Raises DecodeError if an option does not fit its labels."""
+def build_decoder(card: ModelCard, options: DecodeOptions | SpotOptions | None = None) -> Decoder:
+    """Return what makes events of the scores of a model.
+
+    Raises ModelError if the options are about another kind of model, DecodeError if one does not
+    fit its labels.
+    """
+    if card.task == "classify":
+        return KeywordTrigger(card, _spotting(card, options))
+    if isinstance(options, SpotOptions):
+        return KeywordSpotter(card, options)
+    return _transcriber(card, options or DecodeOptions())
+
+
+def _spotting(card: ModelCard, options: DecodeOptions | SpotOptions | None) -> SpotOptions | None:
+    if isinstance(options, DecodeOptions) and options != DecodeOptions():
+        raise ModelError(
+            f"{card.name}: this model spots keywords; language models, word lists and the "
+            "like are for a model that transcribes"
+        )
+    return options if isinstance(options, SpotOptions) else None
+
+
+def _transcriber(card: ModelCard, options: DecodeOptions) -> Decoder:
     alphabet = Alphabet.of(card)
     if options.greedy:
         return GreedyDecoder(alphabet)

@@ -30,8 +30,9 @@ from asr.evaluation.progress import tracked
 from asr.evaluation.report import print_keywords
 from asr.evaluation.trials import NO_FOLDER, UNREADABLE, EvaluationError, labelled_recordings
 from asr.files import write_figures
-from asr.model import Model, ModelError
-from asr.stream import scorer
+from asr.model import Model
+from asr.runtime.scorers import scorer_for
+from asr.runtime.session import ModelError
 from asr.training.config import read_config
 from asr.training.data.sources import Recording, read_source
 from features.audio import AudioError, read_audio
@@ -164,7 +165,7 @@ class Evaluation:
             yield self._scored(recording, waveform)
 
     def _scored(self, recording: Recording, waveform: np.ndarray) -> Scored:
-        scores, sample_rate = scorer(self._model), self._model.card.sample_rate
+        scores, sample_rate = scorer_for(self._model), self._model.card.sample_rate
         runs = [*scores.push(waveform), *scores.finish()]
         self._finder.reset()
         peaks = [peak for run in runs for peak in self._finder.push(run.log_probs)]

@@ -12,9 +12,10 @@ from asr.decode.keywords.trained import KeywordTrigger
 from asr.decode.options import DecodeOptions
 from asr.evaluation.progress import tracked
 from asr.evaluation.trials import Trial
-from asr.events import Word
+from asr.events import Detection, Word
 from asr.model import Model
-from asr.stream import closing_silence, scorer
+from asr.recognise import transcribe
+from asr.runtime.scorers import scorer_for
 from features.audio import AudioError
 
 logger = logging.getLogger(__name__)
@@ -61,7 +62,7 @@ def run_trials(
             continue
         started = time.perf_counter()
         if model.card.task == "ctc":
-            transcript = model.transcribe(waveform, options=options)
+            transcript = transcribe(model, waveform, options=options)
             hypothesis = transcript.text
         else:
             transcript = None
@@ -95,12 +96,12 @@ def _triggered(
     model: Model, triggers: Sequence[KeywordTrigger], waveform: np.ndarray
 ) -> list[tuple[str, ...]]:
     """The keywords that fire with each trigger."""
-    audio = np.concatenate([waveform, closing_silence(model.card)])
-    runs = [(run.end, np.exp(run.log_probs[-1])) for run in scorer(model).finish(audio)]
+    runs = scorer_for(model, model.card.closing_silence).finish(waveform)
     fired = []
     for trigger in triggers:
         trigger.reset()
-        fired.append(tuple(event.label for run in runs for event in trigger.push(*run)))
+        events = [event for run in runs for event in trigger.push(run)]
+        fired.append(tuple(event.label for event in events if isinstance(event, Detection)))
     return fired
 
 

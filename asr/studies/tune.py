@@ -9,7 +9,7 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from asr.decode.options import DecodeOptions, decoder_for
+from asr.decode.options import DecodeOptions, build_decoder
 from asr.evaluation.figures import error_rates
 from asr.evaluation.progress import tracked
 from asr.evaluation.report import percent
@@ -17,6 +17,7 @@ from asr.evaluation.trials import Trial, read_trials, speaker_halves
 from asr.events import Utterance
 from asr.files import write_figures
 from asr.model import Model, ModelError
+from asr.runtime.scorers import Scores
 
 GRID = {
     "alpha": (0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.7, 1.0, 1.5),
@@ -136,8 +137,8 @@ def _score(model: Model, trials: Sequence[Trial]) -> Iterator[Scored]:
 
 def decoded(model: Model, log_probs: np.ndarray, options: DecodeOptions) -> str:
     """Return the text of whole audio from its log_probs (frames, labels)."""
-    decoder = decoder_for(model.card, options)
-    events = [*decoder.push(log_probs), *decoder.finish()]
+    decoder = build_decoder(model.card, options)
+    events = [*decoder.push(Scores(0, log_probs)), *decoder.finish()]
     return " ".join(event.text for event in events if isinstance(event, Utterance))
 
 

@@ -10,9 +10,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from asr.decode.alphabet import PAUSE_SECONDS, Alphabet
+from asr.decode.alphabet import Alphabet
 from asr.decode.base import DecodeError
 from asr.decode.beam import BeamDecoder
+from asr.decode.endpoint import PAUSE_SECONDS
 from asr.decode.greedy import GreedyDecoder
 from asr.decode.guides.hotwords import Hotwords
 from asr.decode.guides.word_list import WordList
@@ -20,7 +21,8 @@ from asr.decode.lm.arpa import END, NgramModel
 from asr.decode.lm.fusion import Fusion, Sum
 from asr.decode.lm.language_model import Weights
 from asr.decode.lm.ngram import language_model
-from asr.events import Partial, Utterance
+from asr.events import Event, Partial, Utterance
+from tests.support.decoding import of_speech, scored
 from tests.support.tiny_models import HOP, SAMPLE_RATE, WORDS, card
 
 SPELLING = Alphabet.of(card("ctc", ("<blank>", " ", "a", "b")))
@@ -68,13 +70,13 @@ def decode(
     cuts: Sequence[int] = (),
 ) -> list[Partial | Utterance]:
     decoder = BeamDecoder(alphabet, beam, fusion, n_best=EVERYTHING)
-    events: list[Partial | Utterance] = []
+    events: list[Event] = []
     for part in np.split(log_probs, cuts):
-        events += decoder.push(part)
-    return events + decoder.finish()
+        events += decoder.push(scored(part))
+    return of_speech(events + decoder.finish())
 
 
-def utterances(events: Sequence[Partial | Utterance]) -> list[Utterance]:
+def utterances(events: Sequence[Event]) -> list[Utterance]:
     return [event for event in events if isinstance(event, Utterance)]
 
 
@@ -265,7 +267,7 @@ def test_clear_speech_reads_as_the_greedy_decoder_reads_it(seed: int) -> None:
     labels = np.random.default_rng(seed).integers(0, 4, 150)
     log_probs = np.log(np.eye(4, dtype=np.float32)[labels] * 0.9996 + 1e-4)
     greedy = GreedyDecoder(SPELLING)
-    told = utterances([*greedy.push(log_probs), *greedy.finish()])
+    told = utterances([*greedy.push(scored(log_probs)), *greedy.finish()])
     found = utterances(decode(SPELLING, log_probs, beam=4))
     assert [(u.text, u.words) for u in found] == [(u.text, u.words) for u in told]
 
@@ -300,10 +302,10 @@ def test_a_talked_in_word_has_a_low_confidence() -> None:
 def test_reset_forgets_the_open_utterance_and_the_time() -> None:
     decoder = BeamDecoder(SPELLING, 8)
     log_probs = spoken(3, 40)
-    first = [*decoder.push(log_probs), *decoder.finish()]
-    decoder.push(log_probs[:17])
+    first = [*decoder.push(scored(log_probs)), *decoder.finish()]
+    decoder.push(scored(log_probs[:17]))
     decoder.reset()
-    assert [*decoder.push(log_probs), *decoder.finish()] == first
+    assert [*decoder.push(scored(log_probs)), *decoder.finish()] == first
 
 
 @pytest.mark.parametrize(

@@ -15,6 +15,7 @@ from asr.decode.beam import BeamDecoder
 from asr.decode.confidence import REACH_SECONDS, confidences, readings, stretches
 from asr.decode.greedy import GreedyDecoder
 from asr.events import Utterance
+from tests.support.decoding import scored
 from tests.support.tiny_models import HOP, LETTERS, SAMPLE_RATE, card
 
 FRAME = HOP / SAMPLE_RATE
@@ -36,7 +37,7 @@ def frames_of(labels: Sequence[int]) -> np.ndarray:
 
 def decode(log_probs: np.ndarray, alphabet: Alphabet = ALPHABET) -> Utterance:
     decoder = GreedyDecoder(alphabet)
-    events = [*decoder.push(log_probs), *decoder.finish()]
+    events = [*decoder.push(scored(log_probs)), *decoder.finish()]
     (utterance,) = (event for event in events if isinstance(event, Utterance))
     return utterance
 
@@ -106,11 +107,12 @@ def test_both_decoders_are_as_sure_of_the_same_words(seed: int, frames: int) -> 
     log_probs = random_scores(seed, frames)
     greedy, beam = GreedyDecoder(ALPHABET), BeamDecoder(ALPHABET, 1)
     for decoder in (greedy, beam):
-        decoder.push(log_probs)
+        decoder.push(scored(log_probs))
     first, second = greedy.finish(), beam.finish()
-    if first and second and first[0].text == second[0].text:
-        sure = [[word.confidence for word in u[0].words] for u in (first, second)]
-        same = [[(word.start, word.end) for word in u[0].words] for u in (first, second)]
+    one, other = ([u for u in events if isinstance(u, Utterance)] for events in (first, second))
+    if one and other and one[0].text == other[0].text:
+        sure = [[word.confidence for word in u[0].words] for u in (one, other)]
+        same = [[(word.start, word.end) for word in u[0].words] for u in (one, other)]
         assert same[0] != same[1] or sure[0] == pytest.approx(sure[1])
 
 

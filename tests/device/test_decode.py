@@ -9,12 +9,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from asr.card import ModelCard, Trigger
-from asr.decode.alphabet import LONGEST_SECONDS, PAUSE_SECONDS, UTMOST_SECONDS, Alphabet
+from asr.decode.alphabet import Alphabet
 from asr.decode.beam import BeamDecoder
+from asr.decode.endpoint import LONG_SECONDS, LONGEST_SECONDS, PAUSE_SECONDS
 from asr.decode.greedy import GreedyDecoder
 from asr.decode.keywords.trained import KeywordTrigger
 from asr.decode.keywords.typed import SpotOptions, parse_keywords
-from asr.events import Detection, Partial, Utterance
+from asr.events import Detection, Event, Partial, Utterance
+from asr.runtime.scorers import Scores
+from tests.support.decoding import of_speech, scored
 from tests.support.tiny_models import HOP, KEYWORDS, LETTERS, SAMPLE_RATE, WORDS, card
 
 FRAME = HOP / SAMPLE_RATE
@@ -32,18 +35,16 @@ def frames_of(labels: list[int], count: int = len(LETTERS)) -> np.ndarray:
     return np.log(np.eye(count, dtype=np.float32)[labels] * 0.9 + 0.01)
 
 
-def decode(
-    model_card: ModelCard, labels: list[int], cuts: list[int] | None = None
-) -> list[Partial | Utterance]:
+def decode(model_card: ModelCard, labels: list[int], cuts: list[int] | None = None) -> list[Partial | Utterance]:
     decoder = GreedyDecoder(Alphabet.of(model_card))
     log_probs = frames_of(labels, len(model_card.labels))
-    events: list[Partial | Utterance] = []
+    events: list[Event] = []
     for part in np.split(log_probs, cuts or []):
-        events += decoder.push(part)
-    return events + decoder.finish()
+        events += decoder.push(scored(part))
+    return of_speech(events + decoder.finish())
 
 
-def utterances(events: Sequence[Partial | Utterance]) -> list[Utterance]:
+def utterances(events: Sequence[Event]) -> list[Utterance]:
     return [event for event in events if isinstance(event, Utterance)]
 
 
@@ -124,12 +125,16 @@ def test_whole_words_are_joined_by_spaces() -> None:
 
 def test_a_pause_ends_an_utterance_and_partials_come_before() -> None:
     decoder = GreedyDecoder(Alphabet.of(SPELLING))
-    told = [decoder.push(frames_of(letters(part))) for part in ("-a", "a-", "b", "-" * PAUSE, "-c")]
-    assert told[0] == [Partial("a", FRAME, 2 * FRAME)]
-    assert told[1] == []
-    assert told[2] == [Partial("ab", FRAME, 5 * FRAME)]
-    assert [(type(event), event.text) for event in told[3]] == [(Utterance, "ab")]
-    assert [(type(event), event.text) for event in told[4]] == [(Partial, "c")]
+    events = [
+        decoder.push(scored(frames_of(letters(part))))
+        for part in ("-a", "a-", "b", "-" * PAUSE, "-c")
+    ]
+    assert events[0] == [Partial("a", FRAME, 2 * FRAME)]
+    assert events[1] == []
+    assert events[2] == [Partial("ab", FRAME, 5 * FRAME)]
+    assert [(type(event), event.text) for event in utterances(events[3])] == [(Utterance, "ab")]
+    (partial,) = events[4]
+    assert isinstance(partial, Partial) and partial.text == "c"
     assert [event.text for event in utterances(decoder.finish())] == ["c"]
 
 
@@ -145,26 +150,32 @@ def test_what_is_kept_of_endless_talk_is_bounded(
 ) -> None:
     alphabet = Alphabet(LETTERS, 0, frame_seconds=0.1)
     word = letters("aa-a-b" + gap)
-    log_probs = frames_of(word * round(3 * UTMOST_SECONDS / 0.1 / len(word)))
+    log_probs = frames_of(word * round(3 * LONGEST_SECONDS / 0.1 / len(word)))
     patient = decoder(alphabet)
-    found = utterances([*patient.push(log_probs), *patient.finish()])
-    longest = LONGEST_SECONDS + len(word) * 0.1 if gap else UTMOST_SECONDS
+    found = utterances([*patient.push(scored(log_probs)), *patient.finish()])
+    longest = LONG_SECONDS + len(word) * 0.1 if gap else LONGEST_SECONDS
     assert len(found) == (6 if gap else 3)
     assert max(event.end - event.start for event in found) <= longest
 
 
 def test_a_label_that_an_utterance_is_cut_inside_is_read_once() -> None:
-    utmost = round(UTMOST_SECONDS / FRAME)
-    labels = letters("ab" * (utmost // 2 - 1) + "cccc" + "ab")
+    longest = round(LONGEST_SECONDS / FRAME)
+    labels = letters("ab" * (longest // 2 - 1) + "cccc" + "ab")
     assert [event.text[-2:] for event in utterances(decode(SPELLING, labels))] == ["bc", "ab"]
 
 
 def test_reset_forgets_the_open_utterance_and_the_time() -> None:
     decoder = GreedyDecoder(Alphabet.of(SPELLING))
-    decoder.push(frames_of(letters("-ab")))
+    decoder.push(scored(frames_of(letters("-ab"))))
     decoder.reset()
-    events = decoder.push(frames_of(letters("ba"))) + decoder.finish()
+    events = decoder.push(scored(frames_of(letters("ba")))) + decoder.finish()
     assert events == decode(SPELLING, letters("ba"))
+
+
+def moment(end: int, posteriors: np.ndarray) -> Scores:
+    """Posteriors (labels,) of the audio up to sample `end`."""
+    with np.errstate(divide="ignore"):
+        return scored(np.log(posteriors), end)
 
 
 def trigger_card(threshold: float = 0.5, smoothing: float = 0.0, refractory: float = 0.0):
@@ -179,12 +190,12 @@ def fire(
     options = SpotOptions(keywords=parse_keywords(keywords)) if keywords else None
     trigger = KeywordTrigger(model_card, options)
     index = KEYWORDS.index(label)
-    detections: list[Detection] = []
+    detections: list[Event] = []
     for step, score in enumerate(scores, start=1):
         posteriors = np.zeros(len(KEYWORDS), np.float32)
         posteriors[0], posteriors[index] = 1.0 - score, score
-        detections += trigger.push(step * SAMPLE_RATE // 10, posteriors)
-    return detections
+        detections += trigger.push(moment(step * SAMPLE_RATE // 10, posteriors))
+    return [event for event in detections if isinstance(event, Detection)]
 
 
 def times(detections: list[Detection]) -> list[float]:
@@ -236,10 +247,10 @@ def test_keywords_that_are_typed_fire_alone_and_from_thresholds_of_their_own() -
 def test_reset_arms_the_trigger_again() -> None:
     trigger = KeywordTrigger(trigger_card(refractory=9.0))
     loud = np.array([0, 0, 1, 0], np.float32)
-    first = trigger.push(1600, loud)
-    assert trigger.push(3200, loud) == []
+    first = trigger.push(moment(1600, loud))
+    assert trigger.push(moment(3200, loud)) == []
     trigger.reset()
-    assert trigger.push(1600, loud) == first
+    assert trigger.push(moment(1600, loud)) == first
 
 
 @given(

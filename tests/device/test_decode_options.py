@@ -10,6 +10,8 @@ from asr.decode.base import DecodeError
 from asr.decode.options import DecodeOptions, read_words
 from asr.events import Utterance
 from asr.model import ModelError, load
+from asr.recognise import transcribe
+from asr.stream import Stream
 from asr.training.kneser_ney import build, write_arpa
 from tests.support.commands import run_asr
 from tests.support.tiny_models import SAMPLE_RATE, tones
@@ -82,21 +84,21 @@ def test_a_stream_and_a_file_are_decoded_alike(speech_model: Path) -> None:
     model = load(speech_model)
     options = DecodeOptions(words=("ab", "c"), n_best=2)
     audio = tones("a", "b", " ", "c")
-    stream = model.stream(options)
+    stream = Stream(model, options)
     events = [
         event for part in range(0, len(audio), 777) for event in stream.push(audio[part:][:777])
     ]
     heard = [event for event in [*events, *stream.finish()] if isinstance(event, Utterance)]
-    assert model.transcribe(audio, options=options).segments == tuple(heard)
+    assert transcribe(model, audio, options=options).segments == tuple(heard)
     assert [utterance.text for utterance in heard] == ["ab c"]
     assert [len(word.characters) for word in heard[0].words] == [2, 1]
 
 
 def test_keyword_models_take_no_decoding_options(keyword_model: Path) -> None:
     model = load(keyword_model)
-    model.stream(DecodeOptions())
+    Stream(model, DecodeOptions())
     with pytest.raises(ModelError, match="this model spots keywords; language models, word lists"):
-        model.stream(DecodeOptions(beam=4))
+        Stream(model, DecodeOptions(beam=4))
 
 
 @pytest.mark.parametrize(

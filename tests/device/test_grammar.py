@@ -15,6 +15,7 @@ from asr.decode.guides.grammar import GrammarGuide
 from asr.decode.guides.jsgf import Expansion, Grammar, read_grammar
 from asr.events import Utterance
 from asr.files import ReadError
+from tests.support.decoding import scored
 from tests.support.tiny_models import card
 
 LETTERS = Alphabet.of(card("ctc", ("<blank>", " ", *"abcdefghijklmnopqrstuvwxyz'")))
@@ -211,7 +212,7 @@ def recognised(grammar: Grammar, text: str) -> list[str]:
     frames = [label for letter in LETTERS.spell(text) or () for label in (letter, 0)]
     log_probs = np.log(np.eye(len(LETTERS.labels), dtype=np.float32)[frames] * 0.9 + 0.1 / 29)
     decoder = BeamDecoder(LETTERS, 16, GrammarGuide(LETTERS, grammar))
-    events = [*decoder.push(log_probs), *decoder.finish()]
+    events = [*decoder.push(scored(log_probs)), *decoder.finish()]
     return [event.text for event in events if isinstance(event, Utterance)]
 
 

@@ -9,8 +9,9 @@ from onnx import helper
 
 import asr
 from asr.model import Model
+from asr.recognise import transcribe
+from asr.runtime.scorers import WHOLE_SECONDS, WholeScorer, scorer_for
 from asr.runtime.seam import UNSURE, find_seam
-from asr.stream import WHOLE_SECONDS, WholeScorer, scorer
 from features.activity import quietest
 from tests.support import tiny_models
 from tests.support.tiny_models import HOP, SAMPLE_RATE, tones
@@ -82,7 +83,7 @@ def test_no_word_is_lost_or_doubled_at_a_seam(model: Model, blurred: Model, paus
 
 def test_words_keep_their_times_beyond_a_cut(model: Model) -> None:
     audio = talk(150.0, 0.3, 2.0)
-    heard = [word for utterance in model.transcribe(audio).segments for word in utterance.words]
+    heard = [word for utterance in transcribe(model, audio).segments for word in utterance.words]
     assert len(heard) > 50
     for word in heard:
         inside = audio[round(word.start * SAMPLE_RATE) : round(word.end * SAMPLE_RATE)]
@@ -100,7 +101,7 @@ def test_any_cutting_of_long_audio_gives_the_same_scores(blurred: Model) -> None
     audio = talk(130.0, 0.1, 0.5)
     whole = blurred.log_probs(audio)
     for step in (4999, 7 * SAMPLE_RATE):
-        scores = scorer(blurred)
+        scores = scorer_for(blurred)
         pieces = np.split(audio, range(step, len(audio), step))
         runs = [run for piece in pieces for run in scores.push(piece)] + [*scores.finish()]
         np.testing.assert_array_equal(np.concatenate([run.log_probs for run in runs]), whole)

@@ -16,7 +16,7 @@ from asr.decode.lm.arpa import NgramModel, read_arpa
 from asr.decode.lm.language_model import Weights
 from asr.decode.lm.ngram import language_model
 from asr.decode.native import LEAST_LOG_PROB, NativeDecoder, NativeSearch
-from asr.decode.options import DecodeOptions, decoder_for
+from asr.decode.options import DecodeOptions, build_decoder
 from asr.events import Utterance
 from asr.training.kneser_ney import build, write_arpa
 from tests.device.test_beam import (
@@ -35,6 +35,7 @@ from tests.device.test_beam import (
     word_model,
 )
 from tests.support.commands import ROOT, hide_packages, run_asr
+from tests.support.decoding import scored
 from tests.support.tiny_models import SAMPLE_RATE, WORDS, card
 from tests.training.test_tune import mumble
 
@@ -63,8 +64,8 @@ def heard(
     alphabet: Alphabet, log_probs: np.ndarray, native: NativeSearch, cuts: Sequence[int] = ()
 ) -> list[Utterance]:
     decoder = NativeDecoder(alphabet, native)
-    events = [event for part in np.split(log_probs, cuts) for event in decoder.push(part)]
-    return events + decoder.finish()
+    events = [event for part in np.split(log_probs, cuts) for event in decoder.push(scored(part))]
+    return [event for event in events + decoder.finish() if isinstance(event, Utterance)]
 
 
 def check_exact(
@@ -137,10 +138,10 @@ def test_utterances_do_not_depend_on_the_cutting(seed: int, data: st.DataObject)
 def test_reset_forgets_the_open_utterance_and_the_time() -> None:
     decoder = NativeDecoder(SPELLING, search(SPELLING, beam=8))
     log_probs = spoken(3, 40)
-    first = [*decoder.push(log_probs), *decoder.finish()]
-    decoder.push(log_probs[:17])
+    first = [*decoder.push(scored(log_probs)), *decoder.finish()]
+    decoder.push(scored(log_probs[:17]))
     decoder.reset()
-    assert first and [*decoder.push(log_probs), *decoder.finish()] == first
+    assert first and [*decoder.push(scored(log_probs)), *decoder.finish()] == first
 
 
 @pytest.mark.parametrize("frames", [0, 1, 500])
@@ -193,4 +194,4 @@ def test_what_it_cannot_do_is_one_line(tmp_path: Path, speech_model: Path) -> No
 def test_labels_that_are_words_take_no_model_of_words(model: NgramModel) -> None:
     options = DecodeOptions(native=True, lm=model)
     with pytest.raises(DecodeError, match="labels that are characters, and no others"):
-        decoder_for(card("ctc", WORDS), options)
+        build_decoder(card("ctc", WORDS), options)

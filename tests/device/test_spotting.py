@@ -29,8 +29,11 @@ from asr.decode.keywords.typed import (
 )
 from asr.events import Detection, NearMiss
 from asr.model import Model, ModelError, load
+from asr.recognise import spot
+from asr.stream import Stream
 from tests.device.test_beam import scores_of
 from tests.support import tiny_models
+from tests.support.decoding import scored
 from tests.support.tiny_models import SAMPLE_RATE, card, tones
 
 HOP_OF_PEAK = round(CONFIRM_SECONDS * SAMPLE_RATE)  # a peak stands for one frame on either side
@@ -153,7 +156,7 @@ def heard(model: Model, keywords: str, *labels: str) -> list[tuple[str, float, f
     options = SpotOptions(keywords=parse_keywords(keywords))
     return [
         (event.label, event.start or 0.0, event.end or 0.0)
-        for event in model.spot(tones(*labels), options=options)
+        for event in spot(model, tones(*labels), options=options)
     ]
 
 
@@ -182,13 +185,13 @@ def test_letters_far_apart_are_no_word(model: Model) -> None:
         np.concatenate([tones("a"), np.zeros(round(gap * SAMPLE_RATE), "f4"), tones("b")])
         for gap in (0.05, 3.0)
     )
-    assert len(model.spot(near, options=options)) == 1
-    assert model.spot(far, options=options) == []
+    assert len(spot(model, near, options=options)) == 1
+    assert spot(model, far, options=options) == []
 
 
 def test_a_detection_comes_after_the_peak_and_soon(model: Model) -> None:
     options = SpotOptions(keywords=parse_keywords("abc"))
-    (found,) = model.spot(tones("a", "b", "c", pause=0.05), options=options)
+    (found,) = spot(model, tones("a", "b", "c", pause=0.05), options=options)
     assert isinstance(found, Detection) and found.start is not None and found.end is not None
     delay = found.time - found.end
     block = tiny_models.BLOCK / SAMPLE_RATE
@@ -196,8 +199,8 @@ def test_a_detection_comes_after_the_peak_and_soon(model: Model) -> None:
     # The sound ends before the peak is certain: the end of the audio settles it.
     assert 0.0 <= delay <= latest
     silence = np.zeros(SAMPLE_RATE, np.float32)
-    (later,) = model.spot(
-        np.concatenate([tones("a", "b", "c", pause=0.05), silence]), options=options
+    (later,) = spot(
+        model, np.concatenate([tones("a", "b", "c", pause=0.05), silence]), options=options
     )
     assert later.time - found.end == pytest.approx(latest, abs=block)
     assert (later.start, later.end) == (found.start, found.end)
@@ -206,9 +209,9 @@ def test_a_detection_comes_after_the_peak_and_soon(model: Model) -> None:
 def test_a_stream_in_pieces_tells_the_same_and_starts_anew(model: Model) -> None:
     options = SpotOptions(keywords=parse_keywords("ab, ba=0.9, ac"), near_misses=True)
     audio = tones("a", "b", "a", " ", "c", "b", "a", "c", pause=0.05)
-    whole = model.spot(audio, options=options)
+    whole = spot(model, audio, options=options)
     assert {type(event) for event in whole} == {Detection, NearMiss}
-    stream = model.stream(options)
+    stream = Stream(model, options)
     for size in (333, 4567, 1):
         pieces = np.split(audio, range(size, len(audio), size))
         events = [event for piece in pieces for event in stream.push(piece)]
@@ -220,7 +223,7 @@ def test_near_misses_say_why(model: Model) -> None:
     options = SpotOptions(
         keywords=parse_keywords("abc, bc, ca, abb, cc"), refractory=1.0, near_misses=True
     )
-    events = model.spot(tones("a", "b", "c", "a", pause=0.05), options=options)
+    events = spot(model, tones("a", "b", "c", "a", pause=0.05), options=options)
     assert [event.label for event in events if isinstance(event, Detection)] == ["abc"]
     reasons = {event.label: event.reason for event in events if isinstance(event, NearMiss)}
     assert reasons == {
@@ -232,7 +235,8 @@ def test_near_misses_say_why(model: Model) -> None:
 def test_what_is_far_from_a_keyword_is_no_near_miss() -> None:
     keywords = parse_keywords("ab, ba=0.9, bb=0.3")
     spotter = KeywordSpotter(CARD, SpotOptions(keywords=keywords, near_misses=True))
-    events = spotter.push(0, scores_of(0, 300, sharpness=4.0)) + spotter.finish()
+    found = spotter.push(scored(scores_of(0, 300, sharpness=4.0))) + spotter.finish()
+    events = [event for event in found if isinstance(event, Detection | NearMiss)]
     lowest = {
         keyword.text: min(
             e.score / keyword.spelt_threshold for e in events if e.label == keyword.text
@@ -246,7 +250,7 @@ def test_what_a_spotter_keeps_does_not_grow() -> None:
     spotter = KeywordSpotter(CARD, SpotOptions(keywords=parse_keywords("ab, ba, abab")))
     sizes: list[int] = []
     for seed in range(60):
-        spotter.push(0, scores_of(seed, 100, sharpness=4.0))
+        spotter.push(scored(scores_of(seed, 100, sharpness=4.0)))
         sizes.append(len(pickle.dumps(spotter)))
     assert max(sizes[30:]) <= max(sizes[:30]) + 100
 
@@ -301,11 +305,11 @@ def test_keywords_that_will_be_mistaken_are_told(
 def test_models_and_keywords_that_do_not_go_together(keyword_model: Path, model: Model) -> None:
     trained = load(keyword_model)
     with pytest.raises(DecodeError, match="has not learnt 'operator', only low, high"):
-        trained.spot(tones("low"), options=SpotOptions(keywords=(Keyword("operator"),)))
+        spot(trained, tones("low"), options=SpotOptions(keywords=(Keyword("operator"),)))
     with pytest.raises(DecodeError, match="has not learnt '_silence_'"):
-        trained.spot(tones("low"), options=SpotOptions(keywords=(Keyword("_silence_"),)))
+        spot(trained, tones("low"), options=SpotOptions(keywords=(Keyword("_silence_"),)))
     with pytest.raises(DecodeError, match="tells no near misses"):
         options = SpotOptions(keywords=(Keyword("low"),), near_misses=True)
-        trained.spot(tones("low"), options=options)
+        spot(trained, tones("low"), options=options)
     with pytest.raises(ModelError, match="type some with --keywords"):
-        model.spot(tones("a"))
+        spot(model, tones("a"))

@@ -13,7 +13,10 @@ from hypothesis import strategies as st
 import asr
 from asr.events import Detection, Event, Utterance
 from asr.model import Model, ModelError
-from asr.stream import StreamError, live_stream, scorer
+from asr.recognise import spot, transcribe
+from asr.runtime.samples import StreamError
+from asr.runtime.scorers import scorer_for
+from asr.stream import Stream, live_stream
 from tests.support import tiny_models
 from tests.support.tiny_models import BLOCK, HOP, SAMPLE_RATE, tones
 
@@ -32,12 +35,12 @@ def model(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
 
 
 def push_all(model: Model, pieces: list[np.ndarray]) -> list[Event]:
-    stream = model.stream()
+    stream = Stream(model)
     return [event for piece in pieces for event in stream.push(piece)] + stream.finish()
 
 
 def score_all(model: Model, pieces: list[np.ndarray]) -> np.ndarray:
-    scores = scorer(model)
+    scores = scorer_for(model)
     runs = [run for piece in pieces for run in scores.push(piece)] + list(scores.finish())
     return np.concatenate([run.log_probs for run in runs])
 
@@ -52,7 +55,7 @@ def test_any_cutting_gives_the_same_scores_and_events(model: Model, data: st.Dat
     extra = data.draw(st.lists(st.integers(0, samples), max_size=6), label="cuts")
     pieces = np.split(audio, sorted(regular + extra))
     np.testing.assert_array_equal(score_all(model, pieces), model.log_probs(audio))
-    assert push_all(model, pieces) == push_all(model, [audio]) == model.stream().finish(audio)
+    assert push_all(model, pieces) == push_all(model, [audio]) == Stream(model).finish(audio)
 
 
 def test_one_sample_at_a_time(model: Model) -> None:
@@ -63,7 +66,7 @@ def test_one_sample_at_a_time(model: Model) -> None:
 
 def test_the_caller_may_reuse_its_buffer(model: Model) -> None:
     audio = SPEECH[model.card.task]
-    stream = model.stream()
+    stream = Stream(model)
     buffer = np.empty(1000, np.float32)
     events: list[Event] = []
     for start in range(0, len(audio), len(buffer)):
@@ -105,7 +108,7 @@ def test_detections_come_while_the_word_is_heard(model: Model) -> None:
 
 def test_reset_is_bit_exact(model: Model) -> None:
     audio = SPEECH[model.card.task]
-    stream = model.stream()
+    stream = Stream(model)
     first = stream.push(audio) + stream.finish()
     scores = stream.posteriors.copy()
     stream.reset()
@@ -121,7 +124,7 @@ def test_streams_beside_each_other_do_not_touch(model: Model) -> None:
     audio = SPEECH[model.card.task]
     sounds = [np.array_split(np.roll(audio, 3001 * k), 9 + 4 * k) for k in range(4)]
     alone = [push_all(model, pieces) for pieces in sounds]
-    streams = [model.stream() for _ in sounds]
+    streams = [Stream(model) for _ in sounds]
     events: list[list[Event]] = [[] for _ in sounds]
     for turn in range(max(map(len, sounds))):
         for stream, heard, pieces in zip(streams, events, sounds, strict=True):
@@ -139,7 +142,7 @@ def test_silence_and_nothing_at_all_bring_no_event(model: Model) -> None:
 
 
 def test_a_finished_stream_wants_a_reset(model: Model) -> None:
-    stream = model.stream()
+    stream = Stream(model)
     stream.finish()
     with pytest.raises(StreamError, match=r"has ended; call reset\(\)"):
         stream.push(np.zeros(1, np.float32))
@@ -165,7 +168,7 @@ def test_what_is_no_audio_is_refused_and_leaves_no_trace(
     model: Model, block: np.ndarray, message: str
 ) -> None:
     audio = SPEECH[model.card.task]
-    stream = model.stream()
+    stream = Stream(model)
     events = stream.push(audio[:9000])
     with pytest.raises(StreamError, match=message):
         stream.push(block)
@@ -178,9 +181,9 @@ def test_a_file_gives_what_its_samples_give(model: Model, tmp_path: Path) -> Non
     path = tmp_path / "speech.wav"
     soundfile.write(path, audio, SAMPLE_RATE, subtype="FLOAT")
     if model.card.task == "ctc":
-        assert model.transcribe(path) == model.transcribe(audio)
+        assert transcribe(model, path) == transcribe(model, audio)
     else:
-        assert model.spot(path) == model.spot(audio)
+        assert spot(model, path) == spot(model, audio)
 
 
 def test_whole_utterances_cannot_be_heard_live(tmp_path: Path) -> None:
@@ -196,7 +199,7 @@ def test_memory_does_not_grow_with_the_length_of_a_file(tmp_path: Path) -> None:
         path = tmp_path / f"{minutes}.wav"
         soundfile.write(path, np.resize(tones("a"), minutes * 60 * SAMPLE_RATE) * 0.0, SAMPLE_RATE)
         tracemalloc.start()
-        transcript = model.transcribe(path)
+        transcript = transcribe(model, path)
         peaks.append(tracemalloc.get_traced_memory()[1])
         tracemalloc.stop()
         assert transcript.duration == 60.0 * minutes

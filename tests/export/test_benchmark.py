@@ -19,7 +19,8 @@ import asr.studies.bench.sounds
 import asr.studies.bench.timing
 from asr.card import METADATA_KEY
 from asr.files import WriteError
-from asr.model import Model, bundled_models, session_options
+from asr.model import Model, bundled_models
+from asr.runtime.session import session_options
 from asr.studies.bench.cost import macs_per_second, operators, time_by_operator
 from asr.studies.bench.gemm import gemm_peak, matrix_product
 from asr.studies.bench.inference import benchmark

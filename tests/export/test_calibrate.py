@@ -13,6 +13,7 @@ from asr.card import UNCALIBRATED, ModelCard
 from asr.evaluation.trials import EvaluationError
 from asr.files import WriteError
 from asr.model import Model, ModelError, load
+from asr.recognise import transcribe
 from asr.studies.calibrate import calibrate
 from tests.support import tiny_models
 from tests.support.commands import run_asr
@@ -83,11 +84,11 @@ def test_the_command_writes_the_same_model_with_another_card(
 
 def test_a_file_may_be_calibrated_in_its_place(manifest: Path, model: Model) -> None:
     graph = graph_of(model.path)
-    plain = model.transcribe(tones("a", "b", " ", "c")).words
+    plain = transcribe(model, tones("a", "b", " ", "c")).words
     calibrate(model, manifest, model.path, speaker="{speaker}")
     assert graph_of(model.path) == graph
     calibrated = load(model.path)
-    moved = calibrated.transcribe(tones("a", "b", " ", "c")).words
+    moved = transcribe(calibrated, tones("a", "b", " ", "c")).words
     assert calibrated.card.calibration != UNCALIBRATED
     assert [word.text for word in moved] == ["ab", "c"]
     assert [word.end for word in moved] == [word.end for word in plain]

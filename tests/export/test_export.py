@@ -16,7 +16,7 @@ from torch import Tensor, nn
 import export.export
 from asr.files import WriteError
 from asr.model import Model, ModelError
-from asr.stream import scorer
+from asr.runtime.scorers import scorer_for
 from asr.studies.bench.cost import macs_per_second
 from asr.training.checkpoint import BEST, CheckpointError, Progress, save_checkpoint
 from asr.training.config import Config, parse_config
@@ -159,7 +159,7 @@ def test_rows_of_a_batch_do_not_mix(exported: Exported, batch: int) -> None:
 
 @pytest.mark.parametrize("cut", [1_000, 4_321])
 def test_chunked_scores_equal_whole(exported: Exported, cut: int) -> None:
-    audio, scores = noise(20_000), scorer(exported.file)
+    audio, scores = noise(20_000), scorer_for(exported.file)
     pieces = np.split(audio, range(cut, len(audio), cut))
     runs = [run for piece in pieces for run in scores.push(piece)] + list(scores.finish())
     found = np.concatenate([run.log_probs for run in runs])

@@ -11,7 +11,9 @@ import soundfile
 import asr
 import asr.studies.soak
 from asr.decode.keywords.trained import KeywordTrigger
+from asr.events import Event
 from asr.model import ModelError
+from asr.runtime.scorers import Scores
 from asr.studies.soak import SoakError, resident_memory, soak
 from features.audio import AudioError
 from tests.support import tiny_models
@@ -110,9 +112,9 @@ def test_unstable_models_fail_with_the_reason(
 def test_a_memory_leak_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     push, kept = KeywordTrigger.push, []
 
-    def leak(trigger: KeywordTrigger, end: int, posteriors: np.ndarray) -> object:
+    def leak(trigger: KeywordTrigger, scores: Scores) -> list[Event]:
         kept.append(np.ones(20_000))
-        return push(trigger, end, posteriors)
+        return push(trigger, scores)
 
     monkeypatch.setattr(KeywordTrigger, "push", leak)
     model = asr.load(tiny_models.streaming_classify(tmp_path / "m.onnx"))

@@ -14,7 +14,8 @@ from onnx import helper, numpy_helper
 import asr
 from asr.events import Detection, Event, Utterance, Word
 from asr.model import Model
-from asr.stream import Stream, scorer
+from asr.runtime.scorers import scorer_for
+from asr.stream import Stream
 from export.export import export_run
 from export.quantise import quantise
 from features.audio import read_audio
@@ -62,7 +63,7 @@ def decided(model: Model) -> Model:
     last.input[0] = "fair"
     onnx.save(proto, model.path)
     model = asr.load(model.path)
-    assert events_of(model.stream(), [sound(SAMPLES)])
+    assert events_of(Stream(model), [sound(SAMPLES)])
     return model
 
 
@@ -90,7 +91,7 @@ def offline(model: Model, audio: np.ndarray) -> np.ndarray:
 
 
 def scores_of(model: Model, pieces: list[np.ndarray]) -> np.ndarray:
-    scores = scorer(model)
+    scores = scorer_for(model)
     runs = [run for piece in pieces for run in scores.push(piece)] + list(scores.finish())
     return np.concatenate([run.log_probs for run in runs])
 
@@ -128,7 +129,7 @@ def check(model: Model, audio: np.ndarray, cuts: Iterable[int]) -> None:
     pieces = np.split(audio, sorted(cuts))
     expected, found = offline(model, audio), scores_of(model, pieces)
     np.testing.assert_allclose(found, expected, rtol=0, atol=TOLERANCE)
-    streamed, whole = (events_of(model.stream(), p) for p in (pieces, [audio]))
+    streamed, whole = (events_of(Stream(model), p) for p in (pieces, [audio]))
     assert [what(event) for event in streamed] == [what(event) for event in whole]
 
 
@@ -171,7 +172,7 @@ def test_the_bundled_model_says_the_same_however_the_audio_is_cut(
     np.testing.assert_allclose(
         scores_of(model, pieces), offline(model, audio), rtol=0, atol=TOLERANCE
     )
-    streamed, whole = (events_of(model.stream(), p) for p in (pieces, [audio]))
+    streamed, whole = (events_of(Stream(model), p) for p in (pieces, [audio]))
     assert list(map(what, streamed)) == list(map(what, whole)) != []
 
 
@@ -189,7 +190,7 @@ def test_with_int8_weights_it_says_the_same_words(
     pieces = np.split(audio, sorted(draw_cuts(data, len(audio))))
     found = scores_of(model, pieces)
     np.testing.assert_array_equal(found[clear].argmax(1), expected[clear].argmax(1))
-    streamed, whole = (words_of(events_of(model.stream(), p)) for p in (pieces, [audio]))
+    streamed, whole = (words_of(events_of(Stream(model), p)) for p in (pieces, [audio]))
     assert [word.text for word in streamed] == [word.text for word in whole] != []
     frame = model.card.hop_length / SAMPLE_RATE  # what is nearly even may go either way
     for one, other in zip(streamed, whole, strict=True):
@@ -213,13 +214,13 @@ def test_a_stream_that_was_reset_is_a_fresh_one_to_the_bit(model: Model, int8: M
     audio = sound(SAMPLES)
     pieces = np.split(audio, range(1_439, len(audio), 1_439))
     for candidate in (model, int8):
-        used = candidate.stream()
+        used = Stream(candidate)
         used.push(audio[::-1].copy())
         for finished in (False, True):
             if finished:
                 used.finish()
             used.reset()
-            fresh = candidate.stream()
+            fresh = Stream(candidate)
             for piece in pieces:
                 assert used.push(piece) == fresh.push(piece)
                 np.testing.assert_array_equal(used.posteriors, fresh.posteriors)

@@ -14,6 +14,7 @@ from asr.evaluation.keywords import RATES, Said, evaluate_keywords, find_said
 from asr.evaluation.trials import EvaluationError
 from asr.events import Detection
 from asr.model import Model, ModelError, load
+from asr.recognise import spot
 from asr.training.data.sources import DataError, Recording
 from features.audio import read_audio
 from tests.support.commands import run_asr
@@ -98,8 +99,8 @@ def test_one_pass_serves_every_threshold(tmp_path: Path, model: Model) -> None:
         events = [
             event
             for path in sorted(tmp_path.glob("*.wav"))
-            for event in model.spot(
-                read_audio(path, SAMPLE_RATE), options=SpotOptions(keywords=keywords)
+            for event in spot(
+                model, read_audio(path, SAMPLE_RATE), options=SpotOptions(keywords=keywords)
             )
             if isinstance(event, Detection)
         ]

@@ -1,4 +1,4 @@
-"""The keyword trigger: from posteriors to "it was said, once, now"."""
+"""The trigger of trained keywords: from the scores of a classifier to one detection for each."""
 
 from collections import deque
 from functools import reduce
@@ -8,7 +8,8 @@ import numpy as np
 from asr.card import ModelCard
 from asr.decode.base import DecodeError
 from asr.decode.keywords.typed import SpotOptions
-from asr.events import Detection
+from asr.events import Detection, Event
+from asr.runtime.scorers import Scores
 
 
 class KeywordTrigger:
@@ -34,15 +35,19 @@ class KeywordTrigger:
         self.reset()
 
     def reset(self) -> None:
-        """Forget everything heard."""
+        """Go back to the initial state."""
         self._recent: deque[tuple[int, np.ndarray]] = deque()
         self._fired = np.zeros(len(self._labels), bool)  # and not yet back below the threshold
         self._quiet_until = 0
         self.smoothed = np.zeros(len(self._labels), np.float32)
 
-    def push(self, end: int, posteriors: np.ndarray) -> list[Detection]:
-        """Take the posteriors (labels,) of the audio up to sample `end`; at most one fires."""
-        self._recent.append((end, posteriors))
+    def push(self, scores: Scores) -> list[Event]:
+        """Take the scores of one more block or window; at most one keyword fires.
+
+        One that fires in the silence after the audio fires at its end.
+        """
+        end = scores.end + scores.silence
+        self._recent.append((end, np.exp(scores.log_probs[-1])))
         while self._recent[0][0] <= end - self._smoothing and len(self._recent) > 1:
             self._recent.popleft()
         self.smoothed = reduce(np.add, (recent for _, recent in self._recent)) / len(self._recent)
@@ -58,7 +63,11 @@ class KeywordTrigger:
         self._fired[best] = True
         self._quiet_until = end + self._refractory
         score = float(self.smoothed[best])
-        return [Detection(end / self._sample_rate, self._labels[best], score)]
+        return [Detection(scores.end / self._sample_rate, self._labels[best], score)]
+
+    def finish(self) -> list[Event]:
+        """Nothing: the scorer's closing silence has decided what the audio ended in."""
+        return []
 
 
 def _thresholds(card: ModelCard, threshold: float, options: SpotOptions | None) -> dict[str, float]:

@@ -17,7 +17,8 @@ import numpy as np
 from asr.card import ModelCard
 from asr.decode.alphabet import Alphabet
 from asr.decode.base import DecodeError
-from asr.events import Detection, NearMiss
+from asr.events import Detection, Event, NearMiss
+from asr.runtime.scorers import Scores
 
 THRESHOLD = 0.7
 REFRACTORY_SECONDS = 0.5
@@ -159,7 +160,7 @@ class PeakFinder:
         self.reset()
 
     def reset(self) -> None:
-        """Forget everything heard; the next frame is frame 0."""
+        """Go back to the initial state; the next frame is frame 0."""
         keywords, states = self._states.shape
         # Two columns before the states: what is never reached, and a path that starts now.
         self._best = np.full((keywords, states + 2), -np.inf)
@@ -236,7 +237,7 @@ class Arbiter:
         self.reset()
 
     def reset(self) -> None:
-        """Forget everything heard."""
+        """Go back to the initial state."""
         self._waiting: deque[Peak] = deque()
         self._fired: Peak | None = None
 
@@ -298,24 +299,24 @@ class KeywordSpotter:
         self.reset()
 
     def reset(self) -> None:
-        """Forget everything heard."""
+        """Go back to the initial state."""
         self._finder.reset()
         self._arbiter.reset()
         self._end = 0
         self._frames = 0
 
-    def push(self, end: int, log_probs: np.ndarray) -> list[Detection | NearMiss]:
-        """Take the (frames, labels) that are known once the audio is heard up to sample `end`."""
-        self._end = end
-        self._frames += len(log_probs)
-        return self._events(self._arbiter.push(self._finder.push(log_probs), self._frames))
+    def push(self, scores: Scores) -> list[Event]:
+        """Take the scores of the next frames; return the detections that they confirm."""
+        self._end = scores.end
+        self._frames += len(scores.log_probs)
+        return self._events(self._arbiter.push(self._finder.push(scores.log_probs), self._frames))
 
-    def finish(self) -> list[Detection | NearMiss]:
+    def finish(self) -> list[Event]:
         """Judge what still waits when the audio ends."""
         return self._events(self._arbiter.push(self._finder.finish(), math.inf))
 
-    def _events(self, verdicts: Sequence[Verdict]) -> list[Detection | NearMiss]:
-        events: list[Detection | NearMiss] = []
+    def _events(self, verdicts: Sequence[Verdict]) -> list[Event]:
+        events: list[Event] = []
         for (number, score, first, last), reason in verdicts:
             keyword = self._options.keywords[number]
             start, end = first * self._frame_seconds, last * self._frame_seconds

@@ -15,7 +15,7 @@ from asr.card import CardError, LanguageCard
 from asr.decode.alphabet import SEPARATOR, Alphabet
 from asr.decode.lm.arpa import END, SPACES
 from asr.decode.lm.language_model import Weights, check_alphabet
-from asr.model import LOG_PROBS, NEXT, State, open_session
+from asr.runtime.session import LOG_PROBS, NEXT, State, open_session
 
 LABELS = "labels"
 BOTH_ENDS = 0  # the label of the beginning and of the end of a text

@@ -15,7 +15,8 @@ from typing import Any
 import numpy as np
 import onnxruntime as ort
 
-from asr.model import Model, session_options
+from asr.model import Model
+from asr.runtime.session import session_options
 
 TRACED_SECONDS = 10.0
 

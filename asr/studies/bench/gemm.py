@@ -5,7 +5,7 @@ import time
 import numpy as np
 import onnxruntime as ort
 
-from asr.model import session_options
+from asr.runtime.session import session_options
 from asr.studies.bench.timing import seconds_of
 
 GEMM_SIZES = (256, 384, 512, 1024)

@@ -20,7 +20,9 @@ import soundfile
 from rich.console import Console
 
 from asr.files import write_figures
-from asr.model import Model, session_options
+from asr.model import Model
+from asr.runtime.session import session_options
+from asr.stream import Stream
 from asr.studies.bench import timing
 from asr.studies.bench.cost import macs_per_second, time_by_operator
 from asr.studies.bench.gemm import gemm_peak
@@ -124,7 +126,7 @@ def _streaming(model: Model, sound: np.ndarray, milliseconds: int) -> dict[str, 
 
 def _push_all(model: Model, blocks: list[np.ndarray]) -> list[float]:
     """Seconds that each block took in a new stream."""
-    stream = model.stream()
+    stream = Stream(model)
     return [seconds_of(lambda block=block: stream.push(block)) for block in blocks]
 
 

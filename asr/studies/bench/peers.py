@@ -17,6 +17,7 @@ from asr.decode.options import BEAM, DecodeOptions
 from asr.evaluation.intervals import wilson_interval
 from asr.evaluation.outcomes import decide
 from asr.model import Model
+from asr.recognise import transcribe
 from asr.studies.bench import timing
 from asr.studies.bench.timing import BenchmarkError, best_seconds
 from asr.studies.tune import decoded
@@ -218,7 +219,7 @@ def recognise(model: Model, waveform: np.ndarray) -> str:
     """Return what a model makes of a recording of one word."""
     if model.card.task == "classify":
         return decide(model, waveform)
-    return model.transcribe(waveform).text
+    return transcribe(model, waveform).text
 
 
 def _recordings(card: ModelCard, folder: Path) -> Iterator[tuple[str, Path]]:
