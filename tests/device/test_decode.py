@@ -35,7 +35,9 @@ def frames_of(labels: list[int], count: int = len(LETTERS)) -> np.ndarray:
     return np.log(np.eye(count, dtype=np.float32)[labels] * 0.9 + 0.01)
 
 
-def decode(model_card: ModelCard, labels: list[int], cuts: list[int] | None = None) -> list[Partial | Utterance]:
+def decode(
+    model_card: ModelCard, labels: list[int], cuts: list[int] | None = None
+) -> list[Partial | Utterance]:
     decoder = GreedyDecoder(Alphabet.of(model_card))
     log_probs = frames_of(labels, len(model_card.labels))
     events: list[Event] = []
