@@ -3,6 +3,8 @@
 import dataclasses
 import json
 import pickle
+import zipfile
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,7 +20,8 @@ from features.errors import EarshotError
 
 SCHEMA = 1
 LAST, BEST = "last.pt", "best.pt"
-ESSENTIAL = ("config", "labels", "averaged", "progress")
+ESSENTIAL = ("config", "labels", "averaged", "progress", "metrics")
+RESUMABLE = (*ESSENTIAL, "model", "optimiser", "averages", "history")
 RESUME = "free some space and continue with --resume"
 
 
@@ -73,18 +76,28 @@ def best_checkpoint(run: Path) -> Path:
     return run / BEST if run.is_dir() else run
 
 
-def load_checkpoint(path: Path) -> dict[str, Any]:
-    """Read a checkpoint onto the CPU; nothing in it is executed. Raises CheckpointError."""
+def load_checkpoint(path: Path, needed: Sequence[str] = ESSENTIAL) -> dict[str, Any]:
+    """Read a checkpoint onto the CPU; nothing in it is executed.
+
+    needed: the parts that it must have, RESUMABLE to go on with a training. Raises CheckpointError.
+    """
     try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
+        with path.open("rb") as file:
+            # Whatever else it is given, torch takes for a pickle, and fails in any way there is.
+            if not zipfile.is_zipfile(file):
+                raise pickle.UnpicklingError
+            file.seek(0)
+            content = torch.load(file, map_location="cpu", weights_only=True)
     except (OSError, RuntimeError, EOFError, KeyError, pickle.UnpicklingError) as error:
         reason = getattr(error, "strerror", None) or "cut off, or of another program"
+        if path.suffix == ".onnx" and path.is_file():
+            reason = "an exported model cannot be trained further, the run that it came from can"
         raise CheckpointError(
             f"{path}: is no readable checkpoint ({reason}); name a folder that 'asr train' wrote"
         ) from None
     if not isinstance(content, dict) or content.get("schema") != SCHEMA:
         raise CheckpointError(f"{path}: not a checkpoint of this version (schema {SCHEMA})")
-    if missing := [name for name in ESSENTIAL if name not in content]:
+    if missing := [name for name in needed if name not in content]:
         raise CheckpointError(
             f"{path}: lacks {', '.join(missing)}; name a folder that 'asr train' wrote"
         )

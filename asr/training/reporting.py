@@ -55,13 +55,15 @@ def _bar(run: Run) -> Iterator[Report]:
 
 
 def _lines(run: Run) -> Report:
-    began = printed = time.monotonic()
-    before: float | None = None
+    printed = time.monotonic()
+    began: float | None = None  # with the first step, and `before` of the training done
+    before = 0.0
 
     def report(done: float, loss: float) -> None:
-        nonlocal printed, before
+        nonlocal printed, began, before
         now = time.monotonic()
-        before = done if before is None else before
+        if began is None:
+            began, before = now, done
         if now - printed < LINE_SECONDS or done <= before:
             return
         printed = now

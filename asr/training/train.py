@@ -2,6 +2,7 @@
 
 import json
 import math
+import shlex
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,7 +13,7 @@ import torch
 from torch import Tensor, distributed, nn
 
 from asr.files import whole_file
-from asr.training.checkpoint import BEST, LAST, RESUME, load_checkpoint, save_checkpoint
+from asr.training.checkpoint import BEST, LAST, RESUMABLE, RESUME, load_checkpoint, save_checkpoint
 from asr.training.config import Config, read_config
 from asr.training.data.batches import Batch, epoch_batches, loader
 from asr.training.interrupts import Interrupted, interrupts
@@ -33,7 +34,8 @@ def train(config_path: Path, overrides: list[str], resume: bool) -> None:
     try:
         train_model(read_config(config_path, overrides), resume)
     except Interrupted as stop:
-        print(f"{stop}; go on with: asr train {config_path} --resume", flush=True)
+        command = shlex.join(["asr", "train", str(config_path), *overrides, "--resume"])
+        print(f"{stop}; go on with: {command}", flush=True)
         raise
 
 
@@ -53,11 +55,11 @@ def train_model(config: Config, resume: bool) -> None:
             "with out=..."
         ) from None
     with processes() as (device, rank, world):
+        if resume and not last.exists() and rank == 0:
+            print(f"{config.run}: holds no training to resume; this one starts at the beginning")
         run = start_run(config, device, rank, world)
         if last.exists():
-            restore(run, load_checkpoint(last))
-        elif resume and rank == 0:
-            print(f"{config.run}: holds no training to resume; this one starts at the beginning")
+            restore(run, load_checkpoint(last, RESUMABLE))
         _loop(run)
 
 

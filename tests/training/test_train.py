@@ -39,6 +39,7 @@ from asr.training.network.encoders import EncoderConfig
 from asr.training.run import TrainingError
 from asr.training.train import draw_latency, learning_rate_factor, train
 from asr.training.validation import validate
+from tests.support import tiny_models
 from tests.support.commands import ASR, environment, run_asr
 from tests.support.tiny_training import write_words_recipe
 
@@ -163,6 +164,25 @@ def test_a_start_of_another_shape_is_refused(trained: Path, recipe: Path) -> Non
         train(recipe, [*other, f"optimisation.start={trained}"], resume=False)
 
 
+@pytest.mark.parametrize(
+    ("name", "problem"),
+    [
+        ("words.txt", "is no readable checkpoint"),
+        ("words.onnx", "an exported model cannot be trained further"),
+        ("missing", "No such file or directory"),
+    ],
+)
+def test_a_start_that_is_no_checkpoint_is_one_line(
+    recipe: Path, tmp_path: Path, name: str, problem: str
+) -> None:
+    (tmp_path / "words.txt").write_text("some words")
+    tiny_models.streaming_classify(tmp_path / "words.onnx")
+    start = f"optimisation.start={tmp_path / name}"
+    with pytest.raises(CheckpointError, match=f"{name}.*{problem}.*name a folder") as caught:
+        train(recipe, ["name=misled", start], resume=False)
+    assert "\n" not in str(caught.value)
+
+
 # It stops and goes on
 
 
@@ -188,6 +208,56 @@ def test_a_killed_training_resumes_to_the_same_result(recipe: Path, trained: Pat
             assert_same(whole[part], resumed[part])
     timeless = [[entry | {"seconds": 0} for entry in metrics(folder)] for folder in (trained, run)]
     assert timeless[0] == timeless[1]
+
+
+IN_LINES = (  # the real command, which says at every step what it says once a minute
+    "import asr.training.reporting as reporting; reporting.LINE_SECONDS = 0.0; "
+    "from asr.cli import main; main()"
+)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupt_in_the_first_epoch_saves_and_says_how_to_resume(
+    recipe: Path, number: signal.Signals
+) -> None:
+    name = f"name=stopped_{number.name}"
+    run = recipe.parent / "runs" / name.removeprefix("name=")
+    process = subprocess.Popen(
+        [sys.executable, "-c", IN_LINES, "train", recipe, name, "data.epoch_seconds=2000", *EXACT],
+        env=environment(**ONE_THREAD),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stdout is not None
+    assert any(line.startswith("step") for line in process.stdout)
+    process.send_signal(number)
+    output, errors = process.communicate()
+    assert process.returncode not in (0, -number)
+    assert "Traceback" not in errors
+    progress = load_checkpoint(run / LAST)["progress"]
+    assert progress["step"] == progress["batch"] > 0 and progress["epoch"] == 0
+    assert f"stopped at step {progress['step']} and saved" in output
+    assert f"go on with: asr train {recipe} {name} data.epoch_seconds=2000" in output
+
+    train(recipe, [name, "optimisation.epochs=2", *EXACT], resume=True)
+    assert metrics(run)[-1]["step"] > progress["step"]
+
+
+def test_resuming_what_never_ran_begins_it_and_says_so(
+    recipe: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    train(recipe, ["name=new", "optimisation.epochs=1", *EXACT], resume=True)
+    run = recipe.parent / "runs" / "new"
+    assert f"{run}: holds no training to resume" in capsys.readouterr().out
+    assert metrics(run)
+
+
+def test_a_file_cannot_be_the_folder_of_runs(recipe: Path, tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    for out in (tmp_path / "file", tmp_path / "file" / "below"):
+        with pytest.raises(TrainingError, match=r"cannot be the folder of a training .*out=\.\.\."):
+            train(recipe, [f"out={out}"], resume=False)
 
 
 def test_a_finished_training_has_nothing_left_to_do(trained: Path, recipe: Path) -> None:
@@ -333,6 +403,42 @@ def test_other_things_that_torch_saved_are_no_checkpoints(tmp_path: Path) -> Non
             load_checkpoint(tmp_path / "x.pt")
     with pytest.raises(CheckpointError, match=r"missing\.pt"):
         load_checkpoint(tmp_path / "missing.pt")
+
+
+@pytest.mark.parametrize("key", ["config", "labels", "averaged", "progress", "metrics"])
+def test_a_checkpoint_that_lacks_a_part_is_refused(trained: Path, tmp_path: Path, key: str) -> None:
+    content = load_checkpoint(trained / BEST)
+    del content[key]
+    torch.save(content, tmp_path / "x.pt")
+    with pytest.raises(CheckpointError, match=rf"x\.pt: lacks {key}; name a folder"):
+        load_checkpoint(tmp_path / "x.pt")
+
+
+@pytest.mark.parametrize("fault", ["less", "more", "other"])
+def test_a_checkpoint_with_weights_of_another_network_is_refused(
+    trained: Path, tmp_path: Path, fault: str
+) -> None:
+    content = load_checkpoint(trained / BEST)
+    weights = content["averaged"]
+    if fault == "less":
+        del weights["mean"]
+    elif fault == "more":
+        weights["extra"] = torch.zeros(3)
+    else:
+        weights["mean"] = torch.zeros(3)
+    with pytest.raises(CheckpointError, match=r"x\.pt: its weights are not those of") as caught:
+        rebuild(content, tmp_path / "x.pt")
+    assert "\n" not in str(caught.value)
+
+
+def test_a_last_checkpoint_that_lacks_what_resuming_needs_is_refused(
+    trained: Path, recipe: Path
+) -> None:
+    run = trained.parent / "bare"
+    run.mkdir()
+    shutil.copy(trained / BEST, run / LAST)
+    with pytest.raises(CheckpointError, match=r"last\.pt: lacks .*optimiser"):
+        train(recipe, ["name=bare", *EXACT], resume=True)
 
 
 def test_a_full_disk_leaves_the_last_checkpoint_as_it_was(trained: Path, recipe: Path) -> None:

@@ -90,14 +90,18 @@ def _check_room(paths: list[Path], sample_rate: int, folder: Path, name: str) ->
     seconds = [s for path in paths[:: 1 + len(paths) // ESTIMATE_FILES] if (s := _seconds(path))]
     if not seconds:
         return
-    needed = len(paths) * float(np.mean(seconds)) * sample_rate * SAMPLE_BYTES / 1e9
-    free = shutil.disk_usage(folder).free / 1e9
+    needed = len(paths) * float(np.mean(seconds)) * sample_rate * SAMPLE_BYTES
+    free = shutil.disk_usage(folder).free
     if needed > free:
         raise CacheError(
-            f"{folder}: decoded audio of {name} needs about {needed:.1f} GB and the disk has "
-            f"{free:.1f} GB free; {MAKE_ROOM}"
+            f"{folder}: decoded audio of {name} needs about {_size(needed)} and the disk has "
+            f"{_size(free)} free; {MAKE_ROOM}"
         )
-    print(f"{name}: decoding {len(paths)} files, about {needed:.2g} GB, into {folder}", flush=True)
+    print(f"{name}: decoding {len(paths)} files, about {_size(needed)}, into {folder}", flush=True)
+
+
+def _size(count: float) -> str:
+    return f"{count / 1e9:.1f} GB" if count >= 1e9 else f"{count / 1e6:.0f} MB"
 
 
 def _seconds(path: Path) -> float:
