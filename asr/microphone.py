@@ -1,21 +1,31 @@
-"""The microphone: what PortAudio delivers, as blocks of float32 mono at the model's rate.
+"""Live sound, as blocks of float32 mono at the model's rate: a device, or a file at its pace.
 
-sounddevice is imported only when a microphone is wanted: files need neither it nor PortAudio.
+    with asr.Microphone(16000) as source:      # or asr.Playback("talk.wav", 16000)
+        for block in source:
+            ...
+
+Both have a `name`, count what was lost (`overruns`), say how far behind they are (`delay`) and what
+the user should know (`warning`). sounddevice is imported only when a device is wanted: files need
+neither it nor PortAudio.
 """
 
 import atexit
+import os
 import queue
 import threading
 import time
 from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from types import ModuleType
 from typing import Any, Self
 
 import numpy as np
 
+from features.audio import stream_audio
 from features.errors import EarshotError
+from features.paths import shown
 
 BLOCK_SECONDS = 0.02
 DEVICE_LATENCY = 0.04  # asked of PortAudio; below this sound servers begin to drop samples
@@ -28,7 +38,7 @@ NO_MICROPHONE = "no microphone found; plug one in, or allow this program to use 
 
 
 class MicrophoneError(EarshotError, OSError):
-    """There is no microphone to hear with, or it went away."""
+    """There is no microphone to record with, or it went away."""
 
 
 @dataclass(frozen=True)
@@ -85,9 +95,8 @@ def find_device(wanted: str | None) -> InputDevice:
 class Microphone:
     """An open input device; iterate over it for blocks of float32 (n,) at `sample_rate`.
 
-    with Microphone(16000) as microphone:
-        for block in microphone:
-            ...
+    Iterating again goes on where the last loop stopped; sound that came in between waited, as
+    long as the queue had room.
 
     device: index, name or part of a name; None is the system's default.
     overruns: how often sound was lost because the consumer or the system was too slow. Sound
@@ -101,7 +110,7 @@ class Microphone:
         self.name = self.device.name
         self.overruns = 0
         self._dropped = 0  # blocks that found the queue full
-        self._heard_at = time.monotonic()
+        self._arrived = time.monotonic()  # the newest block that was given out
         # Blocks wait here with the time of their arrival.
         limit = round(QUEUE_SECONDS / BLOCK_SECONDS)
         self._blocks: queue.Queue[tuple[float, np.ndarray]] = queue.Queue(limit)
@@ -109,7 +118,8 @@ class Microphone:
         self._busy: deque[float] = deque(maxlen=limit)
         self._given = time.monotonic()
         self._stream = self._open()
-        self._device_rate = round(self._stream.samplerate)
+        self._resample = _resampler(round(self._stream.samplerate), sample_rate)
+        self._first: tuple[float, np.ndarray] | None = None  # proof that sound arrives
 
     def __enter__(self) -> Self:
         """Start the device and wait until sound arrives."""
@@ -136,20 +146,19 @@ class Microphone:
         self._stream.close(ignore_errors=True)
 
     def __iter__(self) -> Iterator[np.ndarray]:
-        resample = _resampler(self._device_rate, self.sample_rate)
-        self._heard_at, block = self._first
         while True:
-            samples = resample(block.mean(axis=1) if block.shape[1] > 1 else block[:, 0])
+            recorded, self._first = self._first or self._next_block(SILENT_SECONDS), None
+            self._arrived, block = recorded
+            samples = self._resample(block.mean(axis=1) if block.shape[1] > 1 else block[:, 0])
             if len(samples):
                 self._given = time.monotonic()
                 yield samples
                 self._busy.append(time.monotonic() - self._given)
-            self._heard_at, block = self._next_block(SILENT_SECONDS)
 
     @property
     def delay(self) -> float:
         """Seconds since the end of the newest block was in the air, as PortAudio reckons it."""
-        return time.monotonic() - self._heard_at + self._stream.latency
+        return time.monotonic() - self._arrived + self._stream.latency
 
     @property
     def warning(self) -> str:
@@ -179,7 +188,7 @@ class Microphone:
             "device ('asr devices' lists them)"
         )
 
-    def _hear(self, block: np.ndarray, frames: int, time_info: Any, status: Any) -> None:
+    def _record(self, block: np.ndarray, frames: int, time_info: Any, status: Any) -> None:
         """Copy and enqueue, nothing else: this runs in PortAudio's thread."""
         del frames, time_info
         self.overruns += bool(status.input_overflow)
@@ -207,7 +216,7 @@ class Microphone:
                     blocksize=round(rate * BLOCK_SECONDS),
                     latency=DEVICE_LATENCY,
                     dtype="float32",
-                    callback=self._hear,
+                    callback=self._record,
                 )
             except sounddevice.PortAudioError as error:
                 problem = error
@@ -219,6 +228,50 @@ class Microphone:
             f"'{self.name}' cannot be opened ({reason}); close other programs that record, "
             "or choose another device ('asr devices' lists them)"
         )
+
+
+class Playback:
+    """A file in place of a microphone: the same blocks, each when it would have been recorded.
+
+    Iterating again plays it again. Raises AudioError, when it is iterated over, if the file cannot
+    be read.
+    """
+
+    overruns = 0  # a file waits
+
+    def __init__(self, path: str | os.PathLike[str], sample_rate: int) -> None:
+        self.sample_rate = sample_rate
+        self.name = shown(Path(path).name)
+        self._path = path
+        self._due = time.monotonic()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Nothing is open between two loops."""
+
+    def __iter__(self) -> Iterator[np.ndarray]:
+        length = round(BLOCK_SECONDS * self.sample_rate)
+        self._due = time.monotonic()
+        for audio in stream_audio(self._path, self.sample_rate):
+            for start in range(0, len(audio), length):
+                block = audio[start : start + length]
+                self._due += len(block) / self.sample_rate
+                time.sleep(max(0.0, self._due - time.monotonic()))
+                yield block
+
+    @property
+    def delay(self) -> float:
+        """Seconds since the end of the newest block was due."""
+        return time.monotonic() - self._due
+
+    @property
+    def warning(self) -> str:
+        """What the user should know if the program cannot keep up with the file, "" if it can."""
+        if self.delay < QUEUE_SECONDS:
+            return ""
+        return f"this machine is too slow: it is {self.delay:.1f} s behind; take a smaller model"
 
 
 def _resampler(source_rate: int, sample_rate: int) -> Any:

@@ -2,6 +2,7 @@
 
 import json
 import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -259,6 +260,8 @@ def test_a_usage_error_is_one_line(arguments: tuple[str, ...], message: str) -> 
 
 def test_the_version_is_shown() -> None:
     assert run_asr("--version").stdout == f"asr {__version__}\n"
+    module = [sys.executable, "-m", "asr", "--version"]
+    assert subprocess.check_output(module, env=environment(), text=True) == f"asr {__version__}\n"
 
 
 @pytest.mark.parametrize("command", [(), ("transcribe",), ("lm",), ("lm", "build")])

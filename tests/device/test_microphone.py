@@ -1,6 +1,10 @@
 """The microphone for real: what is played on a virtual speaker is heard by the programs."""
 
+import contextlib
+import io
 import json
+import os
+import pty
 import queue
 import re
 import signal
@@ -9,7 +13,6 @@ import sys
 import tempfile
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
 
@@ -55,8 +58,9 @@ class Lines:
         self._reader.start()
 
     def _read(self, pipe: IO[str]) -> None:
-        for line in pipe:
-            self._lines.put(line)
+        with contextlib.suppress(OSError):  # how a terminal says that its other end is closed
+            for line in pipe:
+                self._lines.put(line)
 
     def until(self, pattern: str) -> str:
         """Wait for a line that matches and return it."""
@@ -71,7 +75,7 @@ class Lines:
         return list(self._lines.queue)
 
 
-@contextmanager
+@contextlib.contextmanager
 def running(
     command: list[str], sound: VirtualSound
 ) -> Iterator[tuple[subprocess.Popen[str], Lines, Lines]]:
@@ -161,20 +165,22 @@ def test_a_device_that_refuses_the_rate_is_resampled(sound: VirtualSound, folder
         assert process.wait(WAIT_SECONDS) == 0
 
 
-def test_the_demo_hears_and_measures(sound: VirtualSound, folder: Path) -> None:
-    picture = folder / "view.svg"
-    command = [*DEMO, "--model", str(folder / "keywords.onnx"), "--svg", str(picture)]
-    with running(command, sound) as (process, out, _):
+def test_the_demo_shows_what_is_recognised_and_measures(sound: VirtualSound, folder: Path) -> None:
+    terminal, end = pty.openpty()
+    command = [*DEMO, "--model", str(folder / "keywords.onnx")]
+    variables = environment(**sound.environment | {"TERM": "xterm", "LINES": "30"})
+    with subprocess.Popen(command, env=variables, stdout=end, stderr=end) as process:
+        os.close(end)
+        view = Lines(io.TextIOWrapper(io.FileIO(terminal), errors="replace"))
+        view.until("say something")
         sound.play(folder / "keywords.wav")
-        out.until(r"s +\d+%  low")
-        out.until(r"s +\d+%  high")
+        view.until(r"s +\d+%  high")
         process.send_signal(signal.SIGINT)
-        figures = out.until("latency")
         assert process.wait(WAIT_SECONDS) == INTERRUPTED
-    latency = re.search(r"latency (\d+) ms .*real-time factor (0\.\d+)\).*overruns \d+", figures)
-    assert latency and 0 < int(latency[1]) < 2000
-    drawing = picture.read_text()
-    assert "<svg" in drawing and "high" in drawing and "dBFS" in drawing
+    last = "".join(view.rest())
+    assert re.search(
+        r"\d+%  low .*\d+%  high .*latency \d+ ms   real-time factor 0\.\d+", last, re.S
+    )
 
 
 SLOW = """
@@ -192,17 +198,11 @@ def push_slowly(stream, block):
 
 asr.stream.Stream.push = push_slowly
 """
-PROGRAMS = {
-    "asr listen": "from asr.cli import main; sys.argv[1:1] = ['listen']; main()",
-    "demo_mic.py": "from asr.cli import run; import demo_mic; run(demo_mic.app)",
-}
+LISTEN = "from asr.cli import main; sys.argv[1:1] = ['listen']; main()"
 
 
-@pytest.mark.parametrize("program", PROGRAMS)
-def test_a_program_that_is_too_slow_says_so_and_hears_on(
-    sound: VirtualSound, folder: Path, program: str
-) -> None:
-    code, model = SLOW + PROGRAMS[program], str(folder / "keywords.onnx")
+def test_a_program_that_is_too_slow_says_so_and_goes_on(sound: VirtualSound, folder: Path) -> None:
+    code, model = SLOW + LISTEN, str(folder / "keywords.onnx")
     command = [sys.executable, "-c", code, "-m", model]
     with running(command, sound) as (process, out, problems):
         warning = problems.until("^warning: ")
@@ -213,12 +213,8 @@ def test_a_program_that_is_too_slow_says_so_and_hears_on(
         assert "low" in out.until("%")
         assert stop(process) == INTERRUPTED
         said = [line for line in problems.rest() if "too slow" in line]
-        if program == "asr listen":  # once while it happens, and what became of it in the end
-            assert len(said) == 1 and re.search(figures, said[0])
-        else:
-            assert not said
-            overruns = re.search(r"overruns (\d+)", out.until("overruns"))
-            assert overruns and int(overruns[1]) > 0
+        # Once while it happens, and what became of it in the end.
+        assert len(said) == 1 and re.search(figures, said[0])
 
 
 def test_a_device_that_goes_away_is_said_so(sound: VirtualSound, folder: Path) -> None:
@@ -233,14 +229,6 @@ def test_a_device_that_goes_away_is_said_so(sound: VirtualSound, folder: Path) -
 def test_devices_are_listed_and_chosen_by_name(sound: VirtualSound, folder: Path) -> None:
     table = run_asr("devices", **sound.environment)
     assert re.search(r"\* +│ \d+ +│ default +│ ALSA", table.stdout)
-    demo = subprocess.run(
-        [*DEMO, "--list-devices"],
-        env=environment(**sound.environment),
-        capture_output=True,
-        text=True,
-        timeout=WAIT_SECONDS,
-    )
-    assert demo.stdout == table.stdout
     model = folder / "keywords.onnx"
     unknown = run_asr("listen", "-m", model, "-d", "gramophone", **sound.environment)
     (line,) = unknown.stderr.splitlines()
@@ -272,15 +260,17 @@ main()
     assert result.returncode == 2
 
 
-def test_the_demo_plays_a_file_at_real_time(folder: Path) -> None:
+def test_the_demo_plays_a_file(folder: Path) -> None:
     command = [*DEMO, "-m", str(folder / "keywords.onnx"), "--wav", str(folder / "keywords.wav")]
     result = subprocess.run(
         command, env=environment(), capture_output=True, text=True, timeout=WAIT_SECONDS
     )
-    assert result.returncode == 0
-    lines = result.stdout.splitlines()
-    assert [line.split() for line in lines[:2]] == [
-        ["0.68", "s", "67%", "low"],
-        ["1.68", "s", "67%", "high"],
-    ]
-    assert lines[2].startswith("latency ")
+    assert (result.returncode, result.stderr) == (0, "")
+    assert re.search(r"0\.68 s   67%  low .*1\.68 s   67%  high .*latency", result.stdout, re.S)
+
+
+def test_what_is_wrong_with_the_demo_is_one_line(folder: Path) -> None:
+    command = [*DEMO, "-m", str(folder / "keywords.onnx"), "--wav", str(folder / "none.wav")]
+    result = subprocess.run(command, env=environment(), capture_output=True, text=True)
+    assert result.returncode == 2 and result.stderr.startswith("error: ")
+    assert result.stderr.count("\n") == 1
