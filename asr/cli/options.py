@@ -171,7 +171,14 @@ class Decoding:
     ] = False
 
     def read(self) -> "DecodeOptions":
-        """Read the files that are named; what is not given stays as the library has it."""
+        """Read the files that are named; what is not given stays as the library has it.
+
+        Raises CommandError for an option that would have no effect.
+        """
+        if self.lm is None:
+            for flag, value in (("--lm-weight", self.lm_weight), ("--word-bonus", self.word_bonus)):
+                if value is not None:
+                    raise CommandError(f"{flag} is about a language model; name one with --lm")
         from asr.decode.guides.jsgf import read_grammar
         from asr.decode.options import DecodeOptions, read_lm, read_words
 

@@ -26,6 +26,7 @@ from asr.cli.options import (
 from asr.cli.standard_input import is_piped, standard_input
 from asr.cli.terminal import note, print_text, show_live
 from asr.transcripts.formats import EventFormat, Format, detection_line, pieces
+from features.paths import shown
 
 if TYPE_CHECKING:
     from asr.decode.keywords.typed import SpotOptions
@@ -74,6 +75,8 @@ def transcribe(
     """
     from asr.batch.sources import find_sources, transcriber
 
+    if decoding.n_best > 1 and format is not Format.json:
+        raise CommandError(f"--n-best is about JSON and {format} has one text; add -f json")
     if is_piped(paths, raw_rate, jobs):
         if output is not None:
             raise CommandError("standard input has no name to write to; use > FILE, not --output")
@@ -82,6 +85,11 @@ def transcribe(
     sources = find_sources(paths)
     start = functools.partial(transcriber, model, decoding, format)
     if output is not None:
+        if output.is_file():
+            raise CommandError(
+                f"{shown(output)} is a file and --output names a folder; "
+                "write one transcript to a file with > FILE"
+            )
         folder = _output_folder(output, format, model, decoding)
         pending = folder.pending(sources, overwrite)
         if len(pending) < len(sources):

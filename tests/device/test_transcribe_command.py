@@ -201,6 +201,36 @@ def test_broken_files_are_reported_at_the_end(tmp_path: Path, model: Path, jobs:
     assert contents(out).keys() == {f"{n}.txt" for n in (1, 2, 4, 5, 7, 8, "damaged")}
 
 
+def test_output_is_a_folder(tmp_path: Path, recordings: Path, model: Path) -> None:
+    out = tmp_path / "text.txt"
+    out.write_text("mine")
+    result = run_asr("transcribe", recordings / "one.wav", "-m", model, "-o", out)
+    message = f"error: {out} is a file and --output names a folder; write one transcript to a file"
+    assert (result.returncode, result.stdout) == (2, "") and result.stderr.startswith(message)
+    assert out.read_text() == "mine"
+
+
+def test_a_pipe_is_not_shared_out(model: Path) -> None:
+    result = piped(b"", "transcribe", "-", "-m", model, "--jobs", 2)
+    assert result.stderr == b"error: --jobs shares out files; leave it out with standard input\n"
+
+
+@pytest.mark.parametrize("format", ["txt", "json"])
+def test_control_characters_in_names_are_shown_escaped(
+    tmp_path: Path, model: Path, format: str
+) -> None:
+    names = ["a\nb.wav", "c\x1b[31m.wav"]
+    for name in names:
+        wav(tmp_path / name, tones("a"))
+    result = run_asr("transcribe", tmp_path, "-m", model, "-f", format)
+    lines = result.stdout.splitlines()
+    if format == "txt":
+        assert lines == [f"{tmp_path}/a\\nb.wav: a", f"{tmp_path}/c\\x1b[31m.wav: a"]
+    else:
+        assert [json.loads(line)["file"] for line in lines] == [f"{tmp_path}/{n}" for n in names]
+    assert "\x1b" not in result.stdout
+
+
 def test_a_full_disk_leaves_nothing_half_written(tmp_path: Path, model: Path) -> None:
     folder, out = tmp_path / "in", tmp_path / "out"
     folder.mkdir()
@@ -244,7 +274,7 @@ def test_a_full_file_system(tmp_path: Path, recordings: Path, model: Path) -> No
 
 def test_a_folder_that_cannot_be_written_to(tmp_path: Path, recordings: Path, model: Path) -> None:
     (tmp_path / "file").write_text("not a folder")
-    for out in (tmp_path / "file", tmp_path / "file" / "sub", Path("/proc/earshot")):
+    for out in (tmp_path / "file" / "sub", Path("/proc/earshot")):
         result = run_asr("transcribe", recordings, "-m", model, "-o", out)
         (line,) = result.stderr.splitlines()
         assert line.startswith(f"error: {out}") and "cannot be written (" in line
@@ -260,6 +290,9 @@ def test_a_folder_that_cannot_be_written_to(tmp_path: Path, recordings: Path, mo
         (("--raw-rate", "16000"), "--raw-rate is about standard input; give - as the PATH"),
         (("-",), "- is standard input and stands alone"),
         (("--jobs", "0"), "--jobs"),
+        (("--n-best", "3"), "--n-best is about JSON and txt has one text; add -f json"),
+        (("--lm-weight", "0.5"), "--lm-weight is about a language model; name one with --lm"),
+        (("--word-bonus", "1"), "--word-bonus is about a language model; name one with --lm"),
     ],
 )
 def test_what_makes_no_sense_is_said(
