@@ -65,6 +65,14 @@ def read_lines(path: str | os.PathLike[str], kind: str = "text") -> list[str]:
     return split_lines(read_text(path, kind))
 
 
+def parse_json(text: str) -> Any:
+    """Return what a JSON text says. Raises ValueError, whatever is wrong with it."""
+    try:
+        return json.loads(text)
+    except RecursionError:
+        raise ValueError("nested too deeply") from None
+
+
 @contextlib.contextmanager
 def whole_file(path: Path, remedy: str = ANOTHER_FILE) -> Iterator[Path]:
     """Yield a file beside `path` to write to; at the end it takes its place in one move.

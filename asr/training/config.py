@@ -7,6 +7,7 @@ An unknown field or a wrong type is an error that names it.
 import dataclasses
 import os
 import re
+import sys
 import tomllib
 import types
 import typing
@@ -238,13 +239,21 @@ def read_config(path: Path, overrides: list[str]) -> Config:
     (`out`, `data.cache`), and paths in overrides, are found from where the command runs.
     """
     try:
-        tree = tomllib.loads(read_text(path, "a training configuration"))
-    except tomllib.TOMLDecodeError as error:
+        tree = parse_toml(read_text(path, "a training configuration"))
+    except ValueError as error:
         raise ConfigError(f"{path}: is not valid TOML ({error})") from None
     _settle_paths(tree, path.absolute().parent)
     for override in overrides:
         _apply(tree, override)
     return parse_config(tree, str(path))
+
+
+def parse_toml(text: str) -> dict[str, Any]:
+    """Return what a TOML text says. Raises ValueError, whatever is wrong with it."""
+    try:
+        return tomllib.loads(text)
+    except RecursionError:
+        raise ValueError("nested too deeply") from None
 
 
 def _settle_paths(tree: dict[str, Any], folder: Path) -> None:
@@ -282,8 +291,8 @@ def _apply(tree: dict[str, Any], override: str) -> None:
     if not equals:
         raise ConfigError(f"'{override}': write overrides as section.field=value")
     try:
-        value = tomllib.loads(f"value = {text}")["value"]
-    except tomllib.TOMLDecodeError:
+        value = parse_toml(f"value = {text}")["value"]
+    except ValueError:
         value = text
     *sections, name = key.split(".")
     for section in sections:
@@ -334,7 +343,9 @@ def _convert(hint: Any, value: Any, where: str) -> Any:
         return tuple(_convert(inner, item, f"{where}[{k}]") for k, (inner, item) in pairs)
     if isinstance(hint, types.UnionType):
         hint = next(arg for arg in get_args(hint) if arg is not type(None))
-    if hint is float and isinstance(value, int) and not isinstance(value, bool):
+    if hint is float and isinstance(value, int | float) and not isinstance(value, bool):
+        if not abs(value) <= sys.float_info.max:  # true for nan
+            raise ConfigError(f"{where} must be a finite number")
         return float(value)
     if not isinstance(value, hint) or (isinstance(value, bool) and hint is not bool):
         raise ConfigError(f"{where} is {value!r}, it must be of type {hint.__name__}")

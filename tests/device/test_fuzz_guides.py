@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import example, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from asr.decode.alphabet import Alphabet
@@ -84,9 +84,15 @@ def check_guide(guide: Fusion, alphabet: Alphabet) -> None:
         states = [guide.advance(states[k], int(label)) for k, label in grown[:4]] or states
 
 
+def test_what_is_damaged_below_is_used_when_it_is_whole(path: Path) -> None:
+    path.write_text(GRAMMAR)
+    check_guide(GrammarGuide(ALPHABETS[0], read_grammar(path)), ALPHABETS[0])
+    path.write_text(ARPA)
+    assert read_arpa(path).vocabulary == ["a", "b"]
+
+
 @settings(max_examples=150, deadline=None)
 @given(damaged(GRAMMAR))
-@example(GRAMMAR.encode())
 def test_any_grammar_is_used_or_refused(path: Path, content: bytes) -> None:
     path.write_bytes(content)
     for alphabet in ALPHABETS:
@@ -107,7 +113,6 @@ def check_model(model: NgramModel) -> None:
 
 @settings(max_examples=150, deadline=None)
 @given(damaged(ARPA))
-@example(ARPA.encode())
 def test_any_arpa_file_is_used_or_refused(path: Path, content: bytes) -> None:
     path.write_bytes(content)
     for alphabet in ALPHABETS:

@@ -1,14 +1,13 @@
 """Where the recordings are: folders of words, manifests and texts, speakers kept apart."""
 
 import hashlib
-import json
 import logging
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from asr.files import read_lines
+from asr.files import parse_json, read_lines
 from asr.training.config import SourceConfig, expand
 from asr.training.data.texts import plain_label
 from features.audio import find_audio
@@ -38,13 +37,18 @@ class Recording:
     marked: tuple[float, float] | None = None
 
 
+def _digest(name: str) -> bytes:
+    """The hash of a name, be it no whole text (a file name in another encoding)."""
+    return hashlib.sha1(name.encode("utf-8", "surrogatepass")).digest()
+
+
 def is_validation_speaker(speaker: str, percent: float) -> bool:
     """Whether a speaker is held out: the hash rule of the Speech Commands data set (Warden, 2018).
 
     The same speaker falls on the same side in every run and on every machine.
     """
     buckets = 2**27
-    value = int(hashlib.sha1(speaker.encode()).hexdigest(), 16) % buckets
+    value = int(_digest(speaker).hex(), 16) % buckets
     return value * (100.0 / (buckets - 1)) < percent
 
 
@@ -56,7 +60,7 @@ def nearest_share(names: set[str], percent: float) -> set[str]:
     if not percent or len(names) < 2:
         return set()
     count = max(1, round(len(names) * percent / 100.0))
-    return set(sorted(names, key=lambda name: hashlib.sha1(name.encode()).digest())[:count])
+    return set(sorted(names, key=_digest)[:count])
 
 
 def read_source(index: int, source: SourceConfig) -> list[Recording]:
@@ -130,9 +134,9 @@ def _manifest_entries(manifest: Path) -> Iterator[tuple[Path, str, dict]]:
         if not line.strip():
             continue
         try:
-            fields = json.loads(line)
+            fields = parse_json(line)
             path, text = manifest.parent / fields["audio_filepath"], fields.get("text", "") + ""
-        except (json.JSONDecodeError, KeyError, TypeError, AttributeError) as error:
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise DataError(
                 f"{manifest}, line {number}: needs a JSON object with audio_filepath and text "
                 f"({error!r})"
