@@ -14,8 +14,7 @@ from asr.recognise import transcribe
 from asr.stream import Stream
 from asr.training.kneser_ney import build, write_arpa
 from tests.support.commands import run_asr
-from tests.support.tiny_models import SAMPLE_RATE, tones
-from tests.training.test_tune import mumble
+from tests.support.tiny_models import SAMPLE_RATE, mumble, tones
 
 
 @pytest.fixture(scope="module")

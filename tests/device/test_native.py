@@ -19,7 +19,8 @@ from asr.decode.native import LEAST_LOG_PROB, NativeDecoder, NativeSearch
 from asr.decode.options import DecodeOptions, build_decoder
 from asr.events import Utterance
 from asr.training.kneser_ney import build, write_arpa
-from tests.device.test_beam import (
+from tests.support.commands import ROOT, hide_packages, run_asr
+from tests.support.ctc_by_definition import (
     EVERYTHING,
     NAMING,
     SPELLING,
@@ -34,10 +35,8 @@ from tests.device.test_beam import (
     utterances,
     word_model,
 )
-from tests.support.commands import ROOT, hide_packages, run_asr
 from tests.support.decoding import scored
-from tests.support.tiny_models import SAMPLE_RATE, WORDS, card
-from tests.training.test_tune import mumble
+from tests.support.tiny_models import SAMPLE_RATE, WORDS, card, mumble
 
 pytest.importorskip("ctc_beam_decoder")
 

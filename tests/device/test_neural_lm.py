@@ -31,11 +31,10 @@ from asr.training.kneser_ney import perplexity
 from asr.training.network.language import LanguageModel
 from asr.training.train import train
 from export.parity import TOLERANCE, ParityError, check_language_parity
-from tests.device.test_beam import check_exact, scores_of
 from tests.support import tiny_models
 from tests.support.commands import run_asr
-from tests.support.tiny_models import LETTERS, SAMPLE_RATE, card
-from tests.training.test_tune import mumble
+from tests.support.ctc_by_definition import check_exact, scores_of
+from tests.support.tiny_models import LETTERS, SAMPLE_RATE, card, mumble
 
 WORDS = ("b", "bc", "bca")
 TEXTS = [" ".join(words) for n in (1, 2, 3) for words in itertools.product(WORDS, repeat=n)]

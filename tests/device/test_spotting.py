@@ -31,8 +31,8 @@ from asr.events import Detection, NearMiss
 from asr.model import Model, ModelError, load
 from asr.recognise import spot
 from asr.stream import Stream
-from tests.device.test_beam import scores_of
 from tests.support import tiny_models
+from tests.support.ctc_by_definition import scores_of
 from tests.support.decoding import scored
 from tests.support.tiny_models import SAMPLE_RATE, card, tones
 

@@ -29,10 +29,10 @@ from asr.studies.bench.sounds import sound_of, speech_shaped_noise
 from export.export import export_run
 from export.graph import example_inputs
 from features.audio import AudioError
-from tests.export.test_export import ENCODERS, HEADS, MFCC, save_run
 from tests.support import tiny_models
 from tests.support.commands import hide_packages, run_asr
 from tests.support.tiny_models import SAMPLE_RATE, tones
+from tests.support.tiny_runs import ENCODERS, HEADS, MFCC, save_run
 
 FIGURES = {
     "model": str,

@@ -8,10 +8,10 @@ import pytest
 from asr.card import ModelCard
 from asr.cli.card_table import latency_in_words
 from export.parity import TOLERANCE
-from tests.export.test_export import save_run
 from tests.support import tiny_models
 from tests.support.commands import run_asr
 from tests.support.tiny_models import KEYWORDS, LETTERS
+from tests.support.tiny_runs import save_run
 
 
 def test_export_says_what_it_wrote(tmp_path: Path) -> None:

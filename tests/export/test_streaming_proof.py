@@ -19,8 +19,8 @@ from asr.stream import Stream
 from export.export import export_run
 from export.quantise import quantise
 from features.audio import read_audio
-from tests.export.test_export import ENCODERS, HEADS, SAMPLE_RATE, save_run
 from tests.support.commands import ROOT
+from tests.support.tiny_runs import ENCODERS, HEADS, SAMPLE_RATE, save_run
 
 TOLERANCE = 1e-4
 PRIMES = (2, 17, 101, 479, 1_439, 7_919)

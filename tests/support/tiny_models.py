@@ -5,6 +5,7 @@ frequency f, whatever its loudness, and stays so in frames that the tone fills i
 """
 
 import dataclasses
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -31,6 +32,7 @@ FREQUENCIES = {
     "high": 2000.0,
     "_unknown_": 4000.0,
 }
+FLIPS = 34  # changes of sign in a mumbled frame
 QUIET = 0.02  # mean |x| below which a frame is silence
 
 
@@ -121,6 +123,20 @@ def tones(*labels: str, seconds: float = 0.2, pause: float = 0.1, level: float =
     for label in labels:
         spoken += [level * np.sin(2 * np.pi * FREQUENCIES[label] * time + 0.3), silence]
     return np.concatenate(spoken).astype(np.float32)
+
+
+def mumble() -> np.ndarray:
+    """A frame of sound between "a" and "b", a hair nearer to "a", with silence around it.
+
+    It is a square wave with FLIPS changes of sign, the first from silence, and a spike whose size
+    makes the feature of a frame what it should be.
+    """
+    bends = [2 * math.sin(math.pi * FREQUENCIES[letter] / SAMPLE_RATE) for letter in "ab"]
+    bend = sum(bends) / 2 - 1e-4
+    frame = (-1.0) ** (np.arange(HOP) * FLIPS // HOP)
+    frame[2] += (HOP * bend - (2 * FLIPS - 1)) / (2 - bend)
+    # Where a step begins, the model does not see the sound set in: it does not begin here.
+    return np.pad(0.4 * frame, 11 * HOP).astype(np.float32)
 
 
 def with_card(source: Path, path: Path, **changes: Any) -> Path:

@@ -12,9 +12,9 @@ from asr.studies.inspection import activities, encode, gradient_norms, look_insi
 from asr.training.network.cells import KINDS
 from asr.training.network.encoders import Encoder, EncoderConfig
 from features.errors import EarshotError
-from tests.export.test_export import save_run
 from tests.support.commands import run_asr
 from tests.support.tiny_models import SAMPLE_RATE, tones
+from tests.support.tiny_runs import save_run
 
 INPUTS = 8
 CTC = {"kind": "ctc"}

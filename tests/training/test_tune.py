@@ -1,10 +1,8 @@
 """Tuning a language model's weights: it finds what helps, and keeps speakers apart."""
 
 import json
-import math
 from pathlib import Path
 
-import numpy as np
 import pytest
 import soundfile
 
@@ -16,24 +14,9 @@ from asr.studies.tune import GRID, tune
 from asr.training.kneser_ney import build, write_arpa
 from tests.support import tiny_models
 from tests.support.commands import run_asr
-from tests.support.tiny_models import FREQUENCIES, HOP, SAMPLE_RATE
+from tests.support.tiny_models import SAMPLE_RATE, mumble
 
-FLIPS = 34
 SPEAKERS = ("ann", "bob", "cleo", "dan")
-
-
-def mumble() -> np.ndarray:
-    """A frame of sound between "a" and "b", a hair nearer to "a", with silence around it.
-
-    It is a square wave with FLIPS changes of sign, the first from silence, and a spike whose size
-    makes the feature of tests/tiny_models.py what it should be.
-    """
-    bends = [2 * math.sin(math.pi * FREQUENCIES[letter] / SAMPLE_RATE) for letter in "ab"]
-    bend = sum(bends) / 2 - 1e-4
-    frame = (-1.0) ** (np.arange(HOP) * FLIPS // HOP)
-    frame[2] += (HOP * bend - (2 * FLIPS - 1)) / (2 - bend)
-    # Where a step begins, the model does not see the sound set in: it does not begin here.
-    return np.pad(0.4 * frame, 11 * HOP).astype(np.float32)
 
 
 @pytest.fixture
