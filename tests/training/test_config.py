@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import asr.training
+from asr.files import ReadError
 from asr.model import bundled_models
 from asr.training.config import (
     Config,
@@ -192,12 +193,12 @@ def test_mistakes_in_a_source_are_named(tmp_path: Path, fields: str, named: str)
 
 
 def test_files_that_are_no_settings(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match=r"missing\.toml: cannot be read"):
+    with pytest.raises(ReadError, match=r"missing\.toml: cannot be read as a training config"):
         read_config(tmp_path / "missing.toml", [])
     with pytest.raises(ConfigError, match=r"tiny\.toml: is not valid TOML"):
         read(tmp_path, text="name = ")
     (tmp_path / "latin.toml").write_bytes(b'name = "K\xebpuska"')
-    with pytest.raises(ConfigError, match=r"latin\.toml: is not valid TOML"):
+    with pytest.raises(ReadError, match=r"latin\.toml: cannot be read .* is not UTF-8"):
         read_config(tmp_path / "latin.toml", [])
 
 
