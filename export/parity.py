@@ -11,6 +11,7 @@ import torch
 
 from asr.decode.lm.neural import NeuralModel
 from asr.model import Model
+from asr.runtime.scorers import scorer_for
 from asr.training.network.acoustic import AcousticModel
 from asr.training.network.language import LanguageModel
 from features.errors import EarshotError
@@ -121,8 +122,6 @@ def _batched(trained: AcousticModel, exported: Model, rows: np.ndarray) -> float
 
 def _cut(exported: Model, audio: np.ndarray, cut: int) -> float:
     """Pushed in pieces of `cut` samples, against the whole at once."""
-    from asr.runtime.scorers import scorer_for
-
     scores = scorer_for(exported)
     pieces = [audio[start : start + cut] for start in range(0, len(audio), cut)]
     runs = [run for piece in pieces for run in scores.push(piece)] + list(scores.finish())

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from asr.card import ModelCard
+from asr.decode.base import Decoder
 from asr.decode.keywords.trained import KeywordTrigger
 from asr.decode.options import DecodeOptions
 from asr.evaluation.progress import tracked
@@ -84,8 +85,9 @@ def run_trials(
         )
 
 
-def _triggers(card: ModelCard) -> list[KeywordTrigger]:
-    """One with the threshold of the card, then one with each of SWEEP; none for a ctc model."""
+def _triggers(card: ModelCard) -> list[Decoder]:
+    """Decoders of trained keywords: with the threshold of the card, then with each of SWEEP; none
+    for a ctc model."""
     if card.trigger is None:
         return []
     settings = [card.trigger, *(replace(card.trigger, threshold=t) for t in SWEEP)]
@@ -93,14 +95,14 @@ def _triggers(card: ModelCard) -> list[KeywordTrigger]:
 
 
 def _triggered(
-    model: Model, triggers: Sequence[KeywordTrigger], waveform: np.ndarray
+    model: Model, triggers: Sequence[Decoder], waveform: np.ndarray
 ) -> list[tuple[str, ...]]:
-    """The keywords that fire with each trigger."""
+    """The keywords that a stream with each decoder would report."""
     runs = scorer_for(model, model.card.closing_silence).finish(waveform)
     fired = []
     for trigger in triggers:
         trigger.reset()
-        events = [event for run in runs for event in trigger.push(run)]
+        events = [*(event for run in runs for event in trigger.push(run)), *trigger.finish()]
         fired.append(tuple(event.label for event in events if isinstance(event, Detection)))
     return fired
 
