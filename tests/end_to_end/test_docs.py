@@ -1,0 +1,138 @@
+"""The pages: their code runs, and their commands are commands that exist."""
+
+import math
+import os
+import re
+import shlex
+import shutil
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import asr
+from features.audio import read_audio
+from tests.support.commands import ROOT, run_asr, run_python
+
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+README_LIMIT = 9 * 1024
+JAVASCRIPT_MODULES = os.environ.get("NODE_PATH", "")
+
+
+def blocks(language: str, pages: list[Path] = PAGES) -> Iterator[tuple[str, str]]:
+    """Yield name of the page and text of each fenced block in a language."""
+    for page in pages:
+        for text in re.findall(rf"^```{language}\n(.*?)^```", page.read_text(), re.M | re.S):
+            yield page.name, text
+
+
+def asr_commands() -> list[str]:
+    """Return the `asr` commands in the pages' shell blocks, without comments and pipes."""
+    lines = (line for _, text in blocks("sh") for line in text.splitlines())
+    parts = (part.strip() for line in lines for part in re.split(r"&&|[|>]", line.split("#")[0]))
+    return sorted({part for part in parts if part.startswith("asr ")})
+
+
+def contract_block(language: str) -> str:
+    """Return the runner in this language of the page about the model file."""
+    [(_, code)] = blocks(language, [ROOT / "docs" / "model_file.md"])
+    return code
+
+
+def stream_detections() -> list[tuple[float, str, float]]:
+    """Return time, label and score of what a stream detects in the sample of commands."""
+    model = asr.load("commands")
+    stream = asr.Stream(model)
+    audio = read_audio(ROOT / "samples" / "commands.flac", model.card.sample_rate)
+    events = [
+        event
+        for start in range(0, len(audio), 1000)
+        for event in stream.push(audio[start : start + 1000])
+    ]
+    events += stream.finish()
+    return [(e.time, e.label, e.score) for e in events if isinstance(e, asr.Detection)]
+
+
+def printed_detections(output: str) -> list[tuple[float, str, float]]:
+    fields = (line.split() for line in output.splitlines())
+    return [(float(time), label, float(score)) for time, label, score in fields]
+
+
+def assert_same_detections(output: str) -> None:
+    printed, streamed = printed_detections(output), stream_detections()
+    assert [label for _, label, _ in printed] == [label for _, label, _ in streamed] != []
+    for (time, _, score), (expected_time, _, expected_score) in zip(printed, streamed, strict=True):
+        assert math.isclose(time, expected_time, abs_tol=0.006)
+        assert math.isclose(score, expected_score, abs_tol=0.006)
+
+
+def test_readme_is_short() -> None:
+    assert len((ROOT / "README.md").read_bytes()) <= README_LIMIT
+
+
+def test_readme_has_three_python_samples() -> None:
+    assert len(list(blocks("python", [ROOT / "README.md"]))) == 3
+
+
+@pytest.mark.parametrize(
+    ("page", "code"), [pytest.param(*b, id=f"{b[0]}-{n}") for n, b in enumerate(blocks("python"))]
+)
+def test_python_block_runs(page: str, code: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(ROOT)
+    result = run_python(code)
+    assert result.returncode == 0, f"{page}: {result.stderr}"
+
+
+@pytest.mark.parametrize("command", asr_commands())
+def test_documented_command_and_its_options_exist(command: str) -> None:
+    words = shlex.split(command)[1:]
+    names = [words[0], words[1]] if words[0] == "lm" else [words[0]]
+    page = run_asr(*names, "--help", COLUMNS="300")
+    assert page.returncode == 0, page.stderr
+    for option in (word for word in words if re.match(r"--?[a-z]", word)):
+        assert re.search(rf"(?<![\w-]){re.escape(option)}(?![\w-])", page.stdout), option
+
+
+def test_links_between_pages_lead_somewhere() -> None:
+    for page in PAGES:
+        for target in re.findall(r"\]\((?!https?:|#)([^)#]+)", page.read_text()):
+            assert (page.parent / target).exists(), f"{page.name}: {target}"
+
+
+def test_contract_in_python_gives_the_events_of_a_stream(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(ROOT)
+    assert_same_detections(run_python(contract_block("python")).stdout)
+
+
+def test_contract_in_javascript_gives_the_events_of_a_stream(tmp_path: Path) -> None:
+    """Needs node, and onnxruntime-node in a folder that NODE_PATH names."""
+    if (
+        not (node := shutil.which("node"))
+        or not (Path(JAVASCRIPT_MODULES) / "onnxruntime-node").is_dir()
+    ):
+        pytest.skip("node or onnxruntime-node is not installed")
+    script, card, pcm = tmp_path / "spot.js", tmp_path / "card.json", tmp_path / "commands.f32"
+    script.write_text(contract_block("js"))
+    card.write_text(run_asr("info", "commands", "--json").stdout)
+    read_audio(ROOT / "samples" / "commands.flac", 16000).astype(np.float32).tofile(pcm)
+    model = ROOT / "asr" / "models" / "commands.onnx"
+    command = [node, str(script), str(model), str(card), str(pcm)]
+    result = subprocess.run(command, capture_output=True, text=True, check=False, timeout=120)
+    assert result.returncode == 0, result.stderr
+    assert_same_detections(result.stdout)
+
+
+def test_configuration_page_lists_every_setting() -> None:
+    from docs.configuration_reference import reference
+
+    text = reference()
+    for setting in (
+        "`data.sources`",
+        "`model.encoder`",
+        "`look_ahead`",
+        "`optimisation`",
+        "`batch_seconds`",
+    ):
+        assert setting in text
