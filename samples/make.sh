@@ -6,13 +6,15 @@ parts=$(mktemp -d)
 trap 'rm -rf "$parts"' EXIT
 
 espeak-ng -v en-gb -s 150 -w "$parts/yes.wav" "yes"
-flite -voice rms -t "stop." "$parts/stop.wav"
+flite -voice awb -t "stop." "$parts/stop.wav"
 flite -voice awb -t "erase." "$parts/erase.wav"
-flite -voice slt --setf duration_stretch=1.3 -t "R, U, B, Y." "$parts/ruby.wav"
+espeak-ng -v en-gb -s 150 -w "$parts/ruby.wav" "R. U. B. Y."
 flite -voice rms -t "three, one, four, one, five." "$parts/digits.wav"
 flite -voice awb -t "enter seven." "$parts/enter.wav"
 flite -voice awb -t "open." "$parts/open.wav"
-for word in yes stop left; do flite -voice slt -t "$word." "$parts/command-$word.wav"; done
+for word in yes stop left; do
+    flite -voice slt --setf duration_stretch=1.2 -t "$word." "$parts/command-$word.wav"
+done
 
 python - "$parts" <<'PYTHON'
 """Put parts one after the other, a second of silence between, in the format of each sample."""
