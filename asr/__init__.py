@@ -4,6 +4,12 @@
     model = asr.load("english")
     print(asr.transcribe(model, "meeting.wav").text)
 
+    stream = asr.Stream(asr.load("commands"))
+    with asr.Microphone(stream.card.sample_rate) as microphone:
+        for block in microphone:
+            for event in stream.push(block):
+                print(event)
+
 Runs on numpy and onnxruntime, opens no socket and writes no file.
 """
 
@@ -15,11 +21,20 @@ from typing import TYPE_CHECKING, Any
 os.environ["ORT_DISABLE_TELEMETRY"] = "1"
 
 if TYPE_CHECKING:
-    from asr.card import CardError
+    from asr.card import CardError, ModelCard
     from asr.decode.base import DecodeError
     from asr.decode.keywords.typed import Keyword, SpotOptions
     from asr.decode.options import DecodeOptions
-    from asr.events import Detection, Event, NearMiss, Partial, Utterance, Word
+    from asr.events import (
+        Alternative,
+        Character,
+        Detection,
+        Event,
+        NearMiss,
+        Partial,
+        Utterance,
+        Word,
+    )
     from asr.microphone import (
         InputDevice,
         Microphone,
@@ -27,9 +42,11 @@ if TYPE_CHECKING:
         Playback,
         input_devices,
     )
-    from asr.model import Model, ModelError, load
+    from asr.model import Model, bundled_models, load
     from asr.recognise import Transcript, spot, transcribe
-    from asr.stream import Stream, StreamError
+    from asr.runtime.samples import StreamError
+    from asr.runtime.session import ModelError
+    from asr.stream import Stream
     from features.audio import AudioError
     from features.errors import EarshotError
 
@@ -38,11 +55,20 @@ __version__ = "0.1.0"
 # Where each public name is defined. A module is imported when a name of it is first used: what only
 # shows its version, or only a name, waits for neither numpy nor onnxruntime.
 _HOMES = {
-    "asr.card": ("CardError",),
+    "asr.card": ("CardError", "ModelCard"),
     "asr.decode.base": ("DecodeError",),
     "asr.decode.keywords.typed": ("Keyword", "SpotOptions"),
     "asr.decode.options": ("DecodeOptions",),
-    "asr.events": ("Detection", "Event", "NearMiss", "Partial", "Utterance", "Word"),
+    "asr.events": (
+        "Alternative",
+        "Character",
+        "Detection",
+        "Event",
+        "NearMiss",
+        "Partial",
+        "Utterance",
+        "Word",
+    ),
     "asr.microphone": (
         "InputDevice",
         "Microphone",
@@ -50,17 +76,21 @@ _HOMES = {
         "Playback",
         "input_devices",
     ),
-    "asr.model": ("Model", "ModelError", "load"),
+    "asr.model": ("Model", "bundled_models", "load"),
     "asr.recognise": ("Transcript", "spot", "transcribe"),
-    "asr.stream": ("Stream", "StreamError"),
+    "asr.runtime.samples": ("StreamError",),
+    "asr.runtime.session": ("ModelError",),
+    "asr.stream": ("Stream",),
     "features.audio": ("AudioError",),
     "features.errors": ("EarshotError",),
 }
 _HOME_OF = {name: module for module, names in _HOMES.items() for name in names}
 
 __all__ = [
+    "Alternative",
     "AudioError",
     "CardError",
+    "Character",
     "DecodeError",
     "DecodeOptions",
     "Detection",
@@ -71,6 +101,7 @@ __all__ = [
     "Microphone",
     "MicrophoneError",
     "Model",
+    "ModelCard",
     "ModelError",
     "NearMiss",
     "Partial",
@@ -81,6 +112,8 @@ __all__ = [
     "Transcript",
     "Utterance",
     "Word",
+    "__version__",
+    "bundled_models",
     "input_devices",
     "load",
     "spot",

@@ -69,6 +69,9 @@ class Model:
         self.takes_many_blocks = self.card.streaming and length is None
         self._outputs = [LOG_PROBS, *(NEXT + name for name in self._states)]
 
+    def __reduce__(self) -> tuple[type["Model"], tuple[Path]]:
+        return Model, (self.path.resolve(),)  # another process opens the file itself
+
     def initial_state(self, batch: int = 1) -> State:
         """Return the state of a stream before any audio: zeros, (batch, ...) each."""
         return {name: np.zeros((batch, *shape), "f4") for name, shape in self._states.items()}

@@ -1,4 +1,4 @@
-"""How sure a word is: the probability, over all CTC paths, that the sound around it reads it.
+"""The confidence of a word: the probability, over all CTC paths, that the sound around it reads it.
 
 That the best path goes through a word says little: it has to go through some word. The forward
 algorithm adds up all paths that read this word there, so what is left of 1 is what reads
@@ -13,7 +13,8 @@ import numpy as np
 from asr.card import Calibration
 
 REACH_SECONDS = 0.24  # how far the sound of a word may reach into the gaps beside it
-SUREST = -1e-6  # no log-probability is higher, for the sake of its logit
+GREATEST_LOG_PROB = -1e-6  # for the sake of its logit
+LEAST_EVIDENCE = -700.0  # exp overflows beyond; what is impossible has a confidence just above 0
 
 
 def stretches(words: Sequence[tuple[int, int]], frames: int, reach: int) -> list[tuple[int, int]]:
@@ -83,6 +84,7 @@ def confidences(log_probs: np.ndarray, calibration: Calibration) -> np.ndarray:
 
     Platt, "Probabilistic Outputs for Support Vector Machines" (1999), on the logit.
     """
-    certain = np.minimum(log_probs, SUREST)
+    certain = np.minimum(log_probs, GREATEST_LOG_PROB)
     logits = certain - np.log(-np.expm1(certain))
-    return 1.0 / (1.0 + np.exp(-(calibration.scale * logits + calibration.offset)))
+    evidence = np.maximum(calibration.scale * logits + calibration.offset, LEAST_EVIDENCE)
+    return 1.0 / (1.0 + np.exp(-evidence))

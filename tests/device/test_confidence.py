@@ -167,3 +167,12 @@ def test_the_sound_of_a_word_ends_somewhere() -> None:
     doubtful = log_probs.copy()
     doubtful[far, [BLANK, B]] = math.log(0.5), math.log(0.42)
     assert decode(doubtful).words == decode(log_probs).words
+
+
+def test_impossible_word_has_a_confidence_near_zero() -> None:
+    """No overflow and no zero, however steep the calibration."""
+    log_probs = np.array([-np.inf, -1e4, -1.0, 0.0])
+    with np.errstate(all="raise"):
+        found = confidences(log_probs, Calibration(scale=5.0, offset=-3.0, onset=0.0))
+    assert np.all((found > 0.0) & (found <= 1.0))
+    assert found[0] < 1e-300
