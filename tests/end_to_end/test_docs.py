@@ -101,6 +101,15 @@ def test_links_between_pages_lead_somewhere() -> None:
             assert (page.parent / target).exists(), f"{page.name}: {target}"
 
 
+def test_messages_in_troubleshooting_are_those_of_the_program() -> None:
+    folders = (ROOT / "asr", ROOT / "features", ROOT / "export")
+    source = "".join(path.read_text() for folder in folders for path in folder.rglob("*.py"))
+    source = re.sub(r'"\s*\n\s*f?["\']', "", source)  # a message may be cut into lines
+    rows = re.findall(r"^\| `(.+?)` \|", (ROOT / "docs" / "troubleshooting.md").read_text(), re.M)
+    fragments = [part.strip(" '") for row in rows for part in row.split("...")]
+    assert [fragment for fragment in fragments if fragment not in source] == []
+
+
 def test_contract_in_python_gives_the_events_of_a_stream(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(ROOT)
     assert_same_detections(run_python(contract_block("python")).stdout)
