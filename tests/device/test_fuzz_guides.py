@@ -84,7 +84,7 @@ def check_guide(guide: Fusion, alphabet: Alphabet) -> None:
         states = [guide.advance(states[k], int(label)) for k, label in grown[:4]] or states
 
 
-def test_what_is_damaged_below_is_used_when_it_is_whole(path: Path) -> None:
+def test_the_undamaged_files_are_used(path: Path) -> None:
     path.write_text(GRAMMAR)
     check_guide(GrammarGuide(ALPHABETS[0], read_grammar(path)), ALPHABETS[0])
     path.write_text(ARPA)

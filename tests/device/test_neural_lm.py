@@ -117,7 +117,7 @@ def log_probability(trained: LanguageModel, exported: NeuralModel, text: str) ->
 # Training
 
 
-def test_it_learns_far_more_than_the_letters(folder: Path, exported: NeuralModel) -> None:
+def test_training_reaches_the_perplexity_of_the_texts(folder: Path, exported: NeuralModel) -> None:
     lines = (folder / "runs/letters/metrics.jsonl").read_text().splitlines()
     figures = [json.loads(line) for line in lines]
     assert (folder / "runs/letters/curves.png").stat().st_size > 0
@@ -180,7 +180,7 @@ def test_a_resumed_training_ends_where_a_whole_one_does(folder: Path) -> None:
         assert torch.equal(weights, cut["averaged"][name])
 
 
-def test_what_cannot_train_says_so(folder: Path, tmp_path: Path) -> None:
+def test_settings_that_fit_no_language_model_are_refused(folder: Path, tmp_path: Path) -> None:
     recipe = folder / "letters.toml"
     for override, complaint in [
         ("model.encoder.kind=bilstm", "'bilstm' cannot be a language model"),
@@ -206,9 +206,9 @@ def test_another_graph_is_refused(trained: LanguageModel, exported: NeuralModel)
         check_language_parity(other, exported)
 
 
-def test_a_run_of_texts_hears_nothing(folder: Path) -> None:
+def test_a_run_of_a_language_model_is_no_acoustic_model(folder: Path) -> None:
     path = folder / "runs/letters" / BEST
-    with pytest.raises(CheckpointError, match="is a language model, which hears nothing"):
+    with pytest.raises(CheckpointError, match="is a language model"):
         rebuild(load_checkpoint(path), path)
     out = folder / "int8.onnx"
     result = run_asr("export", folder / "runs/letters", out, "--int8", **ONE_THREAD)
@@ -248,7 +248,9 @@ def test_the_beam_finds_the_best_of_all_texts(
         check_exact(alphabet, scores_of(seed, frames=5), guide, score, tolerance=1e-4)
 
 
-def test_a_letter_that_it_does_not_know(trained: LanguageModel, exported: NeuralModel) -> None:
+def test_an_unknown_letter_scores_as_the_least_likely(
+    trained: LanguageModel, exported: NeuralModel
+) -> None:
     """It costs oov, is as likely as the least likely label, and nothing follows from it."""
     labels = (BLANK, " ", "b", "c", "z")
     guide = NeuralGuide(Alphabet.of(card("ctc", labels)), exported, WEIGHTS)
@@ -275,7 +277,7 @@ def test_a_text_is_computed_once_however_it_is_reached(exported: NeuralModel) ->
     assert exported.start is not start  # nothing is kept beyond an utterance
 
 
-def test_another_process_hears_the_same(exported: NeuralModel) -> None:
+def test_a_pickled_model_gives_the_same_perplexity(exported: NeuralModel) -> None:
     copy = pickle.loads(pickle.dumps(exported))
     assert perplexity(copy, [list("bc bca")]) == perplexity(exported, [list("bc bca")])
 
@@ -305,11 +307,13 @@ def test_another_alphabet_is_refused(exported: NeuralModel) -> None:
             NeuralGuide(Alphabet.of(card("ctc", labels)), exported, WEIGHTS)
 
 
-def test_each_kind_of_file_has_its_place(folder: Path, tmp_path: Path) -> None:
+def test_acoustic_and_language_models_are_not_mistaken_for_each_other(
+    folder: Path, tmp_path: Path
+) -> None:
     lm, model = folder / "letters.onnx", tiny_models.streaming_ctc(tmp_path / "speech.onnx")
     with pytest.raises(CardError, match=r"letters\.onnx: is a language model, .* with --lm"):
         load(lm)
-    with pytest.raises(CardError, match=r"speech\.onnx: hears sound, so it is no language model"):
+    with pytest.raises(CardError, match=r"speech\.onnx: .*is no language model"):
         NeuralModel(model)
     for damaged, content in [("cut.onnx", lm.read_bytes()[:300]), ("text.onnx", b"\\data\\\n")]:
         (tmp_path / damaged).write_bytes(content)

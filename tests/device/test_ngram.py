@@ -81,7 +81,7 @@ def kneser_ney(
 
 @settings(max_examples=30)
 @given(texts, st.integers(1, 4), st.lists(words, max_size=3), st.data())
-def test_the_estimate_is_that_of_the_paper(
+def test_estimates_follow_chen_and_goodman(
     sentences: list[list[str]], order: int, history: list[str], data: st.DataObject
 ) -> None:
     model = NgramModel(build(sentences, order), "built")
@@ -120,7 +120,7 @@ def test_a_bigram_worked_out_by_hand() -> None:
     assert math.exp(model.score((START,), "b")[0]) == pytest.approx(0.5 * (0.1 + 0.125))
 
 
-def test_what_is_written_is_what_is_read(tmp_path: Path) -> None:
+def test_a_written_model_is_read_back(tmp_path: Path) -> None:
     table = build([["yes", "no"], ["no", "no", "ünsinn"], ["yes"]], 3)
     write_arpa(table, tmp_path / "lm.arpa")
     assert list(tmp_path.iterdir()) == [tmp_path / "lm.arpa"]
@@ -189,7 +189,7 @@ def test_a_damaged_file_is_refused(tmp_path: Path, change, complaint: str) -> No
     assert "\n" not in str(raised.value)
 
 
-def test_what_is_no_text_at_all_is_refused(tmp_path: Path) -> None:
+def test_damaged_gzip_and_binary_files_are_refused(tmp_path: Path) -> None:
     path = tmp_path / "lm.arpa"
     for content, complaint in [
         (gzip.compress(ARPA.encode())[:40], "is a truncated or damaged gzip file; copy it again"),
@@ -291,7 +291,7 @@ def test_the_commands_build_and_measure(tmp_path: Path) -> None:
     assert run_asr("lm", "perplexity", lm, text).stdout.startswith("perplexity ")
 
 
-def test_the_commands_complain_in_one_line(tmp_path: Path) -> None:
+def test_faults_of_the_commands_are_one_line(tmp_path: Path) -> None:
     empty, marked, lm = tmp_path / "empty.txt", tmp_path / "marked.txt", tmp_path / "lm.arpa"
     empty.write_text("\n \n")
     marked.write_text("a </s> b\n")

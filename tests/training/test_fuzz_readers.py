@@ -59,7 +59,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("fuzz")
 
 
-def test_what_is_damaged_below_is_read_when_it_is_whole(folder: Path) -> None:
+def test_the_undamaged_files_are_read(folder: Path) -> None:
     (folder / "whole.toml").write_text(RECIPE)
     assert read_config(folder / "whole.toml", []).optimisation.epochs == 3
     (folder / "whole.jsonl").write_text(json.dumps(ENTRY))
