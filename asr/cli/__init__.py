@@ -63,7 +63,7 @@ def _about(
 ) -> None:
     """Speech and keyword recognition on your own machine. Nothing you say leaves it.
 
-    [bold]asr transcribe[/] talk.wav     write down what is said in a file
+    [bold]asr transcribe[/] talk.wav     transcribe a file
     [bold]asr spot[/] clip.wav           find yes, no, stop, go and other commands in it
     [bold]asr listen[/]                  do either, live, from the microphone
     """

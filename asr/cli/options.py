@@ -139,12 +139,14 @@ class Decoding:
     ] = None
     words: Annotated[
         Path | None,
-        typer.Option(metavar="FILE", rich_help_panel=DECODING, help="Hear no words but these."),
+        typer.Option(metavar="FILE", rich_help_panel=DECODING, help="Recognise only these words."),
     ] = None
     grammar: Annotated[
         Path | None,
         typer.Option(
-            metavar="FILE", rich_help_panel=DECODING, help="Hear what this JSGF grammar says only."
+            metavar="FILE",
+            rich_help_panel=DECODING,
+            help="Recognise only what this JSGF says.",
         ),
     ] = None
     hotword: Annotated[

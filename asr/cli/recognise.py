@@ -53,7 +53,7 @@ def transcribe(
     *,
     decoding: "DecodeOptions",
 ) -> None:
-    """Write down what is said in audio files.
+    """Transcribe audio files.
 
     [bold]asr transcribe[/] talk.wav                     just the words
     [bold]asr transcribe[/] recordings/                  every file in a folder, "path: words"
@@ -123,7 +123,7 @@ def spot(
     [bold]asr spot[/] --keywords "operator=0.8" --near-misses clip.wav
     [bold]asr spot[/] -m commands --keywords "stop, go=0.8" clip.wav
 
-    The time, in seconds, is how much had been heard when the keyword was certain.
+    The time, in seconds, is how much audio it took until the keyword was certain.
     --keywords can be any words: a model that transcribes finds them untrained. They
     score 1 if nothing fits the sound better and are found from 0.7 on, or from what
     follows their = sign, inside longer words too. JSON has their start and end. Of a
@@ -159,10 +159,10 @@ def listen(
     *,
     decoding: "DecodeOptions",
 ) -> None:
-    """Listen to the microphone until Ctrl-C: spot keywords, or write speech down.
+    """Listen to the microphone until Ctrl-C: spot keywords, or transcribe speech.
 
     [bold]asr listen[/]                      yes, no, stop, go and the other commands
-    [bold]asr listen[/] -m english           write down what is said, as it is said
+    [bold]asr listen[/] -m english           transcribe speech as it is said
     [bold]asr listen[/] -m english --grammar lamp.gram
     [bold]asr listen[/] --keywords "operator, wild fire" --near-misses
     [bold]asr listen[/] -m commands --keywords "stop, go=0.8"

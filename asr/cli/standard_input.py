@@ -17,7 +17,7 @@ PIPE = Path("-")
 
 
 def is_piped(paths: list[Path], raw_rate: int | None, jobs: int | None) -> bool:
-    """Tell whether standard input is what to recognise. Raises CommandError if it cannot be."""
+    """Return whether standard input is what to recognise. Raises CommandError if it cannot be."""
     if PIPE not in paths:
         if raw_rate is not None:
             raise CommandError("--raw-rate is about standard input; give - as the PATH")

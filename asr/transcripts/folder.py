@@ -87,9 +87,9 @@ class OutputFolder:
             journal.write(_line(place.as_posix(), self._new_origins[source.path]))
 
     def _is_current(self, source: Source) -> bool:
-        """Tell whether its transcript is there. Its origin is noted before the file is heard."""
+        """Return whether its transcript is there. Its origin is noted before the file is read."""
         place, size, modified = self._place(source), 0, 0
-        with contextlib.suppress(OSError):  # a file that cannot be examined fails when it is heard
+        with contextlib.suppress(OSError):  # a file that cannot be examined fails when it is read
             facts = source.path.stat()
             size, modified = facts.st_size, facts.st_mtime_ns
         origin = Origin(str(source.path.resolve()), size, modified, self._made_by)

@@ -40,7 +40,7 @@ class Format(StrEnum):
 
 
 class EventFormat(StrEnum):
-    """How what is heard is printed, live or as a list."""
+    """How events are printed, live or as a list."""
 
     txt = "txt"
     json = "json"

@@ -47,8 +47,8 @@ def test_several_files_and_folders_are_named(tmp_path: Path, speech_model: Path)
 def test_transcripts_as_json_lines(tmp_path: Path, speech_model: Path) -> None:
     speech, silence = write(tmp_path / "a.wav"), write(tmp_path / "b.wav", 0 * SPEECH)
     result = run_asr("transcribe", speech, silence, "-m", speech_model, "--format", "json")
-    heard, nothing = map(json.loads, result.stdout.splitlines())
-    assert heard == {
+    found, nothing = map(json.loads, result.stdout.splitlines())
+    assert found == {
         "schema": 1,
         "file": str(speech),
         "text": "ab c",
@@ -138,11 +138,11 @@ def test_awkward_sound_gives_a_result(
     ]
     result = run_asr(task, *files, "-m", model)
     assert (result.returncode, result.stderr) == (0, "")
-    heard = "ab c" if task == "transcribe" else "high"
+    found = "ab c" if task == "transcribe" else "high"
     for name in ("8kHz.wav", "24-bit.wav", "stereo.flac"):
-        assert any(f"{name}: " in x and x.endswith(heard) for x in result.stdout.splitlines())
+        assert any(f"{name}: " in x and x.endswith(found) for x in result.stdout.splitlines())
     assert not any(
-        line.startswith(f"{tmp_path}/silent.wav") and line.endswith(heard)
+        line.startswith(f"{tmp_path}/silent.wav") and line.endswith(found)
         for line in result.stdout.splitlines()
     )
 

@@ -1,4 +1,4 @@
-"""The microphone for real: what is played on a virtual speaker is heard by the programs."""
+"""The microphone for real: what is played on a virtual speaker is recognised by the programs."""
 
 import contextlib
 import io
@@ -151,8 +151,8 @@ with Microphone(500_000) as microphone:  # a rate that no sound server offers
             loud = np.append(loud, block)
         if len(loud) > 100_000:
             break
-heard = loud[np.abs(loud) > 0.01]  # the first block may begin before the tone does
-crossings = np.count_nonzero(np.diff(np.signbit(heard)))
+tone = loud[np.abs(loud) > 0.01]  # the first block may begin before the tone does
+crossings = np.count_nonzero(np.diff(np.signbit(tone)))
 print(f"pitch {crossings / 2 / (len(loud) / 500_000):.0f} Hz")
 """
 
@@ -217,7 +217,7 @@ def test_a_program_that_is_too_slow_says_so_and_goes_on(sound: VirtualSound, fol
         assert len(said) == 1 and re.search(figures, said[0])
 
 
-def test_a_device_that_goes_away_is_said_so(sound: VirtualSound, folder: Path) -> None:
+def test_a_device_that_goes_away_is_an_error(sound: VirtualSound, folder: Path) -> None:
     command = [*ASR, "listen", "-m", str(folder / "keywords.onnx")]
     with running(command, sound) as (process, _, problems):
         sound.daemon.kill()
@@ -237,7 +237,7 @@ def test_devices_are_listed_and_chosen_by_name(sound: VirtualSound, folder: Path
 
 
 @pytest.mark.skipif(Path("/dev/snd").exists(), reason="this machine has a sound card")
-def test_no_microphone_is_said_so(tmp_path: Path, folder: Path) -> None:
+def test_no_microphone_is_an_error(tmp_path: Path, folder: Path) -> None:
     for command in (["devices"], ["listen", "-m", str(folder / "keywords.onnx")]):
         result = run_asr(*command, HOME=str(tmp_path), XDG_RUNTIME_DIR=str(tmp_path))
         (line,) = result.stderr.splitlines()

@@ -1,4 +1,4 @@
-"""What is heard stays here: the commands open no socket and write no file."""
+"""What is said stays here: the commands open no socket and write no file."""
 
 import os
 import re
@@ -73,7 +73,7 @@ def test_python_opens_no_socket_and_no_file_for_writing(
 
 
 def can_trace() -> bool:
-    """Tell whether strace is there and allowed, which it is not in every container."""
+    """Return whether strace is there and allowed, which it is not in every container."""
     if not shutil.which("strace"):
         return False
     return not subprocess.run(["strace", "-o", os.devnull, "true"], capture_output=True).returncode

@@ -44,7 +44,7 @@ def test_finds_as_json(speech_model: Path, recording: Path) -> None:
     assert found[0]["start"] < found[0]["end"] < found[0]["time"]
 
 
-def test_near_misses_are_told_with_the_reason(speech_model: Path, recording: Path) -> None:
+def test_near_misses_come_with_the_reason(speech_model: Path, recording: Path) -> None:
     keywords = ("--keywords", "abca, bcab, aaaa=0.3", "--near-misses")
     result = run_asr("spot", recording, "-m", speech_model, *keywords)
     assert "(bcab: lost against 'abca')" in result.stdout
@@ -54,7 +54,7 @@ def test_near_misses_are_told_with_the_reason(speech_model: Path, recording: Pat
     assert reasons["abca"] == "" and reasons["bcab"] == "lost against 'abca'"
 
 
-def test_a_folder_is_shared_out_and_a_pipe_is_heard(
+def test_a_folder_is_shared_out_and_a_pipe_is_read(
     tmp_path: Path, speech_model: Path, recording: Path
 ) -> None:
     for name in ("one.wav", "two.wav"):

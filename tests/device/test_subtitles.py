@@ -96,13 +96,13 @@ def test_short_cues_stand_a_second_and_make_way_or_join() -> None:
 def test_cues_come_as_soon_as_the_next_is_known() -> None:
     def spoken() -> Any:
         for number in range(100):
-            heard.append(number)
+            taken.append(number)
             yield evenly("some words", 3.0 * number)
 
-    heard: list[int] = []
+    taken: list[int] = []
     blocks = srt(spoken())
     next(blocks)
-    assert len(heard) <= 3
+    assert len(taken) <= 3
 
 
 @given(speech())

@@ -295,7 +295,7 @@ def test_a_folder_that_cannot_be_written_to(tmp_path: Path, recordings: Path, mo
         (("--word-bonus", "1"), "--word-bonus is about a language model; name one with --lm"),
     ],
 )
-def test_what_makes_no_sense_is_said(
+def test_options_without_effect_are_refused(
     recordings: Path, model: Path, arguments: tuple[str, ...], message: str
 ) -> None:
     result = run_asr("transcribe", recordings, "-m", model, *arguments)
@@ -452,12 +452,12 @@ def test_ctrl_c_ends_the_utterance_that_is_open(model: Path, format: str) -> Non
         while any(fcntl.ioctl(process.stdin, termios.FIONREAD, bytes(4))):
             time.sleep(0.05)
         process.send_signal(signal.SIGINT)
-        heard = process.stdout.read()
+        output = process.stdout.read()
         assert (process.wait(timeout=60), process.stderr.read()) == (130, b"")
     texts = {
-        "txt": lambda: heard.decode().splitlines(),
-        "json": lambda: [json.loads(line)["text"] for line in heard.splitlines()],
-        "srt": lambda: heard.decode().splitlines()[2::4],
+        "txt": lambda: output.decode().splitlines(),
+        "json": lambda: [json.loads(line)["text"] for line in output.splitlines()],
+        "srt": lambda: output.decode().splitlines()[2::4],
     }
     assert texts[format]() == ["ab c", "ba"]
 

@@ -1,4 +1,4 @@
-"""A sound card for machines that have none: what is played on `speaker` the microphone hears.
+"""A sound card for machines that have none: what is played on `speaker` the microphone records.
 
 A private PulseAudio daemon with its own HOME; ALSA, and so PortAudio, is pointed at it.
 """
@@ -25,7 +25,7 @@ START_SECONDS = 20.0
 
 @dataclass(frozen=True)
 class VirtualSound:
-    """`environment` makes a program hear and play here; `daemon` is what a test may kill."""
+    """`environment` makes a program record and play here; `daemon` is what a test may kill."""
 
     environment: dict[str, str]
     daemon: subprocess.Popen[bytes]
