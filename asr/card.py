@@ -8,8 +8,19 @@ default is how a device ends up hearing other features than the ones the model w
 import dataclasses
 import json
 import math
+import types
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal, Self, get_args
+from typing import (
+    Any,
+    ClassVar,
+    Literal,
+    NoReturn,
+    Self,
+    Union,
+    get_args,
+    get_origin,
+    get_type_hints,
+)
 
 from features.errors import EarshotError
 
@@ -36,8 +47,8 @@ class Trigger:
     def __post_init__(self) -> None:
         if not 0.0 < self.threshold <= 1.0:
             raise CardError(f"trigger threshold {self.threshold} is not a probability in (0, 1]")
-        if self.smoothing < 0.0 or self.refractory < 0.0:
-            raise CardError("trigger smoothing and refractory times must not be negative")
+        if not (0.0 <= self.smoothing < math.inf and 0.0 <= self.refractory < math.inf):
+            raise CardError("trigger smoothing and refractory must be times, 0 or more seconds")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -97,8 +108,6 @@ class Card:
     weights_sha256: str
 
     def __post_init__(self) -> None:
-        if self.precision not in get_args(Precision):
-            raise CardError(f"precision '{self.precision}' is none of {get_args(Precision)}")
         if len(set(self.labels)) != len(self.labels) or not self.labels:
             raise CardError("labels must be a non-empty list without repeats")
 
@@ -112,8 +121,8 @@ class Card:
         if METADATA_KEY not in metadata:
             raise CardError(f"{path}: no model card inside; export it with 'asr export'")
         try:
-            fields = json.loads(metadata[METADATA_KEY])
-        except json.JSONDecodeError as error:
+            fields = json.loads(metadata[METADATA_KEY], parse_constant=_no_number)
+        except (ValueError, RecursionError) as error:
             raise CardError(f"{path}: its model card is not JSON ({error}); export again") from None
         if not isinstance(fields, dict):
             raise CardError(f"{path}: its model card is not a JSON object; export it again")
@@ -128,25 +137,10 @@ class Card:
 
     @classmethod
     def _from_fields(cls, fields: dict[str, Any], path: str) -> Self:
-        known = {field.name for field in dataclasses.fields(cls)}
-        if missing := sorted(known - fields.keys()):
-            raise CardError(f"{path}: its model card lacks {', '.join(missing)}; export it again")
-        if unknown := sorted(fields.keys() - known):
-            raise CardError(f"{path}: its model card has unknown fields {', '.join(unknown)}")
         try:
-            return cls(**cls._parsed(fields))
-        except TypeError as error:
-            raise CardError(f"{path}: its model card is malformed ({error}); export it") from None
+            return _record(cls, fields, "its model card")
         except CardError as error:
-            raise CardError(f"{path}: {error}") from None
-
-    @classmethod
-    def _parsed(cls, fields: dict[str, Any]) -> dict[str, Any]:
-        """The fields with what JSON has no types for."""
-        return fields | {
-            "labels": tuple(fields["labels"]),
-            "training_data": tuple(DataSource(**s) for s in fields["training_data"]),
-        }
+            raise CardError(f"{path}: {error}; export it again") from None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -183,9 +177,8 @@ class ModelCard(Card):
     calibration: Calibration | None
 
     def __post_init__(self) -> None:
-        if self.task not in get_args(Task):
-            raise CardError(f"task '{self.task}' is unknown; this version runs {get_args(Task)}")
         super().__post_init__()
+        self._check_lengths()
         if (self.task == "ctc") != (self.blank is not None):
             raise CardError("a ctc model needs a blank index, a classify model must not have one")
         if self.blank is not None and not 0 <= self.blank < len(self.labels):
@@ -201,6 +194,16 @@ class ModelCard(Card):
         if (self.task == "classify") != (self.window_length is not None):
             raise CardError("a classify model needs a window_length, a ctc model has none")
 
+    def _check_lengths(self) -> None:
+        """Raise CardError if a rate or a length is none."""
+        positive = ("sample_rate", "hop_length", "block_length", "window_length")
+        for name in positive:
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise CardError(f"{name} is {value}, not 1 or more")
+        if self.look_ahead < 0:
+            raise CardError(f"look_ahead is {self.look_ahead}, not 0 or more")
+
     @property
     def streaming(self) -> bool:
         """True if the model carries state from block to block."""
@@ -214,11 +217,56 @@ class ModelCard(Card):
             return 0
         return round(self.trigger.smoothing * self.sample_rate)
 
-    @classmethod
-    def _parsed(cls, fields: dict[str, Any]) -> dict[str, Any]:
-        calibration = fields["calibration"]
-        return super()._parsed(fields) | {
-            "background": tuple(fields["background"]),
-            "trigger": Trigger(**fields["trigger"]) if fields["trigger"] else None,
-            "calibration": Calibration(**calibration) if calibration else None,
-        }
+
+def _no_number(name: str) -> NoReturn:
+    raise ValueError(f"{name} is no number")
+
+
+def _record(kind: Any, fields: Any, where: str) -> Any:
+    """Make a dataclass of a JSON object, each field of the type that it is declared with."""
+    if not isinstance(fields, dict):
+        raise CardError(f"{where} is {_shown(fields)}, not an object")
+    known = [field.name for field in dataclasses.fields(kind)]
+    if missing := sorted(set(known) - fields.keys()):
+        raise CardError(f"{where} lacks {', '.join(missing)}")
+    if unknown := sorted(fields.keys() - set(known)):
+        raise CardError(f"{where} has unknown fields {', '.join(unknown)}")
+    declared = get_type_hints(kind)
+    return kind(**{name: _value(declared[name], fields[name], name) for name in known})
+
+
+def _value(declared: Any, value: Any, name: str) -> Any:
+    """Return a JSON value as the declared type. Raises CardError if it is of another."""
+    origin, arguments = get_origin(declared), get_args(declared)
+    if origin in (Union, types.UnionType):  # something or None
+        something = next(kind for kind in arguments if kind is not type(None))
+        return None if value is None else _value(something, value, name)
+    if origin is Literal:
+        if value not in arguments:
+            raise CardError(f"{name} {_shown(value)} is none of {', '.join(arguments)}")
+        return value
+    if origin is tuple and isinstance(value, list):
+        return tuple(_value(arguments[0], entry, f"an entry of {name}") for entry in value)
+    if dataclasses.is_dataclass(declared):
+        return _record(declared, value, name)
+    if declared is float and type(value) in (int, float):
+        return float(value)
+    plain = origin or declared
+    if type(value) is not plain:  # True is no number here
+        raise CardError(f"{name} is {_shown(value)}, not {_KINDS[plain]}")
+    return value
+
+
+_KINDS = {
+    str: "a text",
+    int: "a whole number",
+    float: "a number",
+    bool: "true or false",
+    dict: "an object",
+    tuple: "a list",
+}
+
+
+def _shown(value: Any) -> str:
+    text = json.dumps(value, ensure_ascii=False)
+    return text if len(text) <= 40 else f"{text[:37]}..."
