@@ -291,6 +291,7 @@ def test_torch_runs_a_network_of_the_same_shape(exported: Model) -> None:
         assert found == expected
 
 
+@pytest.mark.slow
 def test_peers_beside_a_model(exported: Model, short: None) -> None:
     pytest.importorskip("pocketsphinx")
     figures = benchmark(exported, peers=True)
@@ -301,6 +302,7 @@ def test_peers_beside_a_model(exported: Model, short: None) -> None:
     assert figures["peers"]["files"] is None
 
 
+@pytest.mark.slow
 def test_two_beam_searches_on_the_same_scores(
     models: dict[str, Model], tmp_path: Path, short: None, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -314,6 +316,7 @@ def test_two_beam_searches_on_the_same_scores(
     assert benchmark(models["whole-classify"], peers=True)["peers"]["beams"] is None
 
 
+@pytest.mark.slow
 def test_the_same_files_for_both(models: dict[str, Model], tmp_path: Path, short: None) -> None:
     """Words that only one of the two can answer are left out; what is right is counted."""
     pytest.importorskip("pocketsphinx")
@@ -337,13 +340,10 @@ def test_the_same_files_for_both(models: dict[str, Model], tmp_path: Path, short
 
 
 def test_a_missing_peer_is_named(
-    models: dict[str, Model],
-    short: None,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
+    short: None, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setitem(sys.modules, "pocketsphinx", None)  # importing it fails as if it were away
-    peers = benchmark(models["latency-controlled-ctc"], peers=True)["peers"]
+    peers = benchmark(asr.load("commands"), peers=True)["peers"]
     assert peers["torch"]["offline_rtf"] > 0
     assert peers["pocketsphinx"] is None and peers["files"] is None
     assert "not installed" in capsys.readouterr().out

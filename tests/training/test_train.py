@@ -41,10 +41,8 @@ from asr.training.train import draw_latency, learning_rate_factor, train
 from asr.training.validation import validate
 from tests.support import tiny_models
 from tests.support.commands import ASR, environment, run_asr
-from tests.support.tiny_training import write_words_recipe
+from tests.support.tiny_training import EXACT, ONE_THREAD, write_words_recipe
 
-EXACT = ("optimisation.precision=fp32",)
-ONE_THREAD = {"OMP_NUM_THREADS": "1"}
 DETERMINISTIC = (  # what does not depend on which process draws the random numbers
     *EXACT,
     "model.encoder.dropout=0",
@@ -60,11 +58,9 @@ def recipe(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def trained(recipe: Path) -> Path:
-    """The folder of an uninterrupted run of the real command."""
-    result = run_asr("train", recipe, *EXACT, **ONE_THREAD)
-    assert result.returncode == 0, result.stderr
-    return recipe.parent / "runs" / "words"
+def trained(recipe: Path, trained_words: Path) -> Path:
+    """A copy, beside the recipe's other runs, of an uninterrupted run of the real command."""
+    return Path(shutil.copytree(trained_words, recipe.parent / "runs" / "words"))
 
 
 def metrics(run: Path) -> list[dict[str, Any]]:
@@ -331,6 +327,7 @@ def run_two(*arguments: object) -> subprocess.CompletedProcess[str]:
     )
 
 
+@pytest.mark.slow
 def test_two_processes_train_as_one(recipe: Path) -> None:
     short = ["optimisation.epochs=2", "optimisation.evaluate_every=5", *DETERMINISTIC]
     train(recipe, ["name=one", *short], resume=False)
@@ -356,6 +353,7 @@ def test_the_shares_of_processes_add_up_to_the_loss(recipe: Path) -> None:
     assert whole.item() == pytest.approx(math.log(5), rel=0.3)
 
 
+@pytest.mark.slow
 def test_batches_too_small_for_the_processes_are_refused(recipe: Path) -> None:
     result = run_two("train", recipe, "name=small", "optimisation.batch_seconds=0.5")
     assert result.returncode != 0

@@ -19,6 +19,7 @@ def short(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(asr.studies.bench.training, "ROUNDS", 2)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("write_recipe", [write_words_recipe, write_speech_recipe])
 @pytest.mark.parametrize(
     "override",
