@@ -4,6 +4,8 @@ import gc
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from importlib import import_module
+from traceback import clear_frames
 
 import torch
 from torch import distributed
@@ -21,15 +23,21 @@ def processes() -> Iterator[tuple[torch.device, int, int]]:
         choose_threads()
         yield torch.device("cuda" if cuda else "cpu"), 0, 1
         return
+    # AdamW and DistributedDataParallel import it. If it is imported while there is a process group,
+    # it keeps that group, and so its threads, beyond the interpreter's end: one of them that then
+    # asks for the interpreter aborts the process ("terminate called without an active exception").
+    import_module("torch._dynamo")
     distributed.init_process_group("nccl" if cuda else "gloo")
     device = torch.device("cuda", int(os.environ["LOCAL_RANK"])) if cuda else torch.device("cpu")
     if cuda:
         torch.cuda.set_device(device)
     try:
         yield device, distributed.get_rank(), distributed.get_world_size()
+    except BaseException as error:
+        clear_frames(error.__traceback__)  # their variables own the group, too
+        raise
     finally:
         # The group's threads end with its last owner: DistributedDataParallel, which is in cycles.
-        # One that outlives the interpreter's end aborts the process.
         gc.collect()
         distributed.destroy_process_group()
 

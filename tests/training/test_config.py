@@ -243,3 +243,21 @@ def test_every_failure_is_one_of_ours() -> None:
     for tree in ({}, {"name": "x"}, {"name": "x", "model": {}, "data": {}}):
         with pytest.raises(EarshotError, match="is missing"):
             parse_config(tree, "x")
+
+
+def test_paths_of_a_file_are_found_from_its_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir("/")
+    text = SMALLEST + '[optimisation]\nstart = "runs/first"\n'
+    config = read(tmp_path, text=text)
+    assert config.data.sources[0].path == str(tmp_path / "words")
+    assert config.optimisation.start == str(tmp_path / "runs" / "first")
+    assert config.out == "runs"  # from where the command runs
+    assert read(tmp_path, "optimisation.start=here", text=text).optimisation.start == "here"
+
+
+@pytest.mark.parametrize("path", ["/data/words", "$DATA/words", "~/words"])
+def test_paths_that_are_not_relative_stay(tmp_path: Path, path: str) -> None:
+    config = read(tmp_path, text=SMALLEST.replace('"words"', f'"{path}"'))
+    assert config.data.sources[0].path == path

@@ -32,6 +32,13 @@ def test_single_letters_are_spelled_and_words_are_read() -> None:
     assert reading.text == "a cat x"
 
 
+def test_a_text_that_begins_with_dashes_is_no_option_of_an_engine() -> None:
+    for reading in draw_readings(["--phonout=stolen"] * 20, seed=0):
+        assert "phonout=stolen" in reading.command
+        assert not [part for part in reading.command if part.startswith("--phonout")]
+        assert reading.text == "--phonout=stolen"
+
+
 @has_voices
 def test_the_command_writes_what_training_reads(tmp_path: Path) -> None:
     texts, out = tmp_path / "texts.txt", tmp_path / "out"

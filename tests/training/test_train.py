@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from functools import partial
 from itertools import pairwise
 from pathlib import Path
@@ -212,6 +213,7 @@ IN_LINES = (  # the real command, which says at every step what it says once a m
 )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_an_interrupt_in_the_first_epoch_saves_and_says_how_to_resume(
     recipe: Path, number: signal.Signals
@@ -240,6 +242,7 @@ def test_an_interrupt_in_the_first_epoch_saves_and_says_how_to_resume(
     assert metrics(run)[-1]["step"] > progress["step"]
 
 
+@pytest.mark.slow
 def test_resuming_what_never_ran_begins_it_and_says_so(
     recipe: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -315,11 +318,11 @@ def test_a_loss_that_is_no_number_ends_the_training(recipe: Path) -> None:
 # Several processes
 
 
-def run_two(*arguments: object) -> subprocess.CompletedProcess[str]:
+def run_two(*arguments: object, program: Sequence[str] = ASR) -> subprocess.CompletedProcess[str]:
     """Run `asr ARGUMENTS` in two processes that talk over the loopback device."""
     torchrun = ["torch.distributed.run", "--nproc_per_node=2", "--standalone", "--no-python"]
     return subprocess.run(
-        [sys.executable, "-m", *torchrun, *ASR, *map(str, arguments)],
+        [sys.executable, "-m", *torchrun, *program, *map(str, arguments)],
         env=environment(**ONE_THREAD, GLOO_SOCKET_IFNAME="lo"),
         capture_output=True,
         text=True,
@@ -351,6 +354,29 @@ def test_the_shares_of_processes_add_up_to_the_loss(recipe: Path) -> None:
         shares = [batch_loss(model, part, config) for part in parts]
         torch.testing.assert_close(torch.stack(shares).sum(), whole)
     assert whole.item() == pytest.approx(math.log(5), rel=0.3)
+
+
+THREADS_AT_THE_END = """
+from pathlib import Path
+from asr.cli import main
+try:
+    main()
+finally:
+    for thread in Path("/proc/self/task").iterdir():
+        print("left:", (thread / "comm").read_text())
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("batch_seconds", [8.0, 0.5], ids=["finished", "failed"])
+def test_no_thread_of_the_process_group_outlives_a_training(
+    recipe: Path, batch_seconds: float
+) -> None:
+    name = f"name=ended_{batch_seconds:g}"
+    settings = [name, "optimisation.epochs=1", f"optimisation.batch_seconds={batch_seconds}"]
+    program = [sys.executable, "-c", THREADS_AT_THE_END]
+    result = run_two("train", recipe, *settings, program=program)
+    assert result.stdout.count("left:") >= 1 and "gloo" not in result.stdout, result.stdout
 
 
 @pytest.mark.slow
