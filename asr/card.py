@@ -2,7 +2,7 @@
 
 The card is one JSON document under the metadata key `earshot`. It is strict in both directions: a
 missing field, an unknown field or another schema version is an error, never a default, because a
-default is how a device ends up hearing other features than the ones the model was trained on.
+default is how a device ends up computing other features than the ones the model was trained on.
 """
 
 import dataclasses
@@ -38,7 +38,7 @@ class CardError(EarshotError, ValueError):
 
 @dataclass(frozen=True, kw_only=True)
 class Trigger:
-    """When a keyword counts as heard. Times in seconds, threshold a probability in (0, 1]."""
+    """When a keyword counts as recognised. Times in seconds, threshold a probability in (0, 1]."""
 
     threshold: float
     smoothing: float
@@ -87,7 +87,7 @@ class DataSource:
 class Card:
     """What the cards of all kinds of models say.
 
-    instead: what somebody is told who gives a file of the other kind.
+    instead: the remedy for whoever gives a file of the other kind.
     precision: of the weights of LSTMs and linear layers.
     """
 
@@ -147,7 +147,7 @@ class Card:
 class LanguageCard(Card):
     """What a program must know to run a language model. Its first label is both ends of a text."""
 
-    instead: ClassVar[str] = "hears sound, so it is no language model; give it as the MODEL"
+    instead: ClassVar[str] = "takes sound, so it is no language model; give it as the MODEL"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -162,7 +162,7 @@ class ModelCard(Card):
     background: labels that are scored but never reported (`_unknown_`, `_silence_`).
     """
 
-    instead: ClassVar[str] = "is a language model, which hears nothing; give it with --lm"
+    instead: ClassVar[str] = "is a language model, which takes no sound; give it with --lm"
 
     task: Task
     blank: int | None

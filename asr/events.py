@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Detection:
-    """A keyword. `time` is how much had been heard when it fired, `score` its probability.
+    """A keyword. `time` is how much had been taken in when it fired, `score` its probability.
 
     start, end: where a typed keyword lies; None if the model was trained to spot the keyword.
     """

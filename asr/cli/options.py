@@ -237,11 +237,11 @@ def spot_options(keywords: str | None, near_misses: bool = False) -> "SpotOption
 
 def warn_of_doubts(model: "Model", options: "SpotOptions | None") -> None:
     """Warn about keywords that will be mistaken, where they are found by their letters."""
-    from asr.decode.keywords.typed import doubts
+    from asr.decode.keywords.typed import ambiguities
 
     if options is not None and model.card.task == "ctc":
-        for doubt in doubts(options.keywords):
-            note(f"warning: {doubt}")
+        for ambiguity in ambiguities(options.keywords):
+            note(f"warning: {ambiguity}")
 
 
 def spotting_model(options: "SpotOptions | None") -> str:

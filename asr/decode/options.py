@@ -35,10 +35,10 @@ class DecodeOptions:
     beam: texts followed at once; None is `BEAM` if anything below is chosen.
     lm: a language model (`read_lm`), with `alpha` its weight, `beta` what each word adds, and
     `oov` what each word that it does not know adds; all in natural logarithms.
-    words, grammar: nothing else can be heard. hotwords: words and phrases that are raised by
+    words, grammar: nothing else can be recognised. hotwords: words and phrases that are raised by
     `boost` for each of their letters. n_best: how many texts an utterance is given.
     native: search in C++, with the package ctc-beam-decoder, guided by an n-gram of words or by
-    nothing; an utterance is told when it has ended.
+    nothing; an utterance is reported when it has ended.
     Raises DecodeError if a number makes no sense, or choices exclude each other.
     """
 

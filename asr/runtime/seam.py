@@ -10,13 +10,13 @@ def find_seam(left: np.ndarray, right: np.ndarray, blank: int) -> int:
     """Return the frame from which on `right` is to be taken instead of `left`.
 
     left, right: log_probs (frames, labels) of the same stretch of audio: the end of one run and
-    the beginning of the next. The seam is the middle of the longest stretch in which both hear
+    the beginning of the next. The seam is the middle of the longest stretch in which both find
     nothing, so that a label whose peak the two see at different frames stands on one side of it;
-    if there is none, of the longest one in which they hear the same; else of all.
+    if there is none, of the longest one in which they find the same label; else of all.
     """
     edge = int(UNSURE * len(left))
-    heard, again = (run.argmax(axis=1)[edge : len(run) - edge] for run in (left, right))
-    for alike in ((heard == blank) & (again == blank), heard == again):
+    first, again = (run.argmax(axis=1)[edge : len(run) - edge] for run in (left, right))
+    for alike in ((first == blank) & (again == blank), first == again):
         if alike.any():
             return edge + _middle_of_longest(alike)
     return len(left) // 2

@@ -23,7 +23,7 @@ from asr.decode.keywords.typed import (
     Peak,
     PeakFinder,
     SpotOptions,
-    doubts,
+    ambiguities,
     parse_keywords,
     spellings,
 )
@@ -297,7 +297,7 @@ def test_a_refractory_time_is_no_negative_one() -> None:
 def test_keywords_that_will_be_mistaken_are_told(
     texts: Sequence[str], warnings: Sequence[str]
 ) -> None:
-    found = doubts([Keyword(text) for text in texts])
+    found = ambiguities([Keyword(text) for text in texts])
     assert len(found) == len(warnings)
     assert all(part in whole for part, whole in zip(warnings, found, strict=True))
 

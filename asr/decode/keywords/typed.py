@@ -91,18 +91,20 @@ def _parse_keyword(part: str) -> Keyword:
         ) from None
 
 
-def doubts(keywords: Sequence[Keyword]) -> list[str]:
+def ambiguities(keywords: Sequence[Keyword]) -> list[str]:
     """Say which keywords will be mistaken: too short, part of another, or spelled like another."""
     texts = [keyword.text for keyword in keywords]
     found = [
-        f"keyword '{text}' has fewer than {SHORT_LETTERS} letters and will be heard in other "
+        f"keyword '{text}' has fewer than {SHORT_LETTERS} letters and will be recognised in other "
         f"words; take a longer one, or a higher threshold: '{text}=0.9'"
         for text in texts
         if len(sounds_of(text)) < SHORT_LETTERS
     ]
     for first, second in itertools.combinations(sorted(texts, key=len), 2):
         if sounds_of(first) in sounds_of(second):
-            found.append(f"keyword '{first}' is part of '{second}' and may be heard in its place")
+            found.append(
+                f"keyword '{first}' is part of '{second}' and may be recognised in its place"
+            )
         elif _edits(sounds_of(first), sounds_of(second)) <= ALIKE * len(sounds_of(second)):
             found.append(
                 f"keywords '{first}' and '{second}' sound alike; take words that differ more"
@@ -111,7 +113,7 @@ def doubts(keywords: Sequence[Keyword]) -> list[str]:
 
 
 def sounds_of(text: str) -> str:
-    """A text without what makes no sound: the same for keywords that cannot be told apart."""
+    """A text without what makes no sound: the same for keywords that are the same."""
     return "".join(text.split())
 
 

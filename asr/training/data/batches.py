@@ -89,7 +89,7 @@ class Batches(Dataset):
 
 
 class TextBatches(Batches):
-    """Batches of texts for a language model, which foretells each label from those before.
+    """Batches of texts for a language model, which predicts each label from those before.
 
     Label 0 marks both ends: it is the input in front of the first label and the last target.
     """
