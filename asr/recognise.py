@@ -57,7 +57,7 @@ def transcribe(
             yield block
 
     blocks = _reported(counted(), model.card.sample_rate, progress)
-    events = _file_events(_transcribing_stream(model, options), blocks, _name(source))
+    events = _file_events(transcribing_stream(model, options), blocks, _name(source))
     segments = tuple(event for event in events if isinstance(event, Utterance))
     text = " ".join(segment.text for segment in segments)
     return Transcript(text, segments, samples / model.card.sample_rate)
@@ -92,7 +92,7 @@ def transcribe_blocks(
 
     Raises as `transcribe` does; `name` is what the blocks are called in errors.
     """
-    for event in _live_events(_transcribing_stream(model, options), blocks, name):
+    for event in _live_events(transcribing_stream(model, options), blocks, name):
         if isinstance(event, Utterance):
             yield event
 
@@ -122,7 +122,8 @@ def spotting_stream(model: Model, options: SpotOptions | None) -> Stream:
     return Stream(model, options)
 
 
-def _transcribing_stream(model: Model, options: DecodeOptions | None) -> Stream:
+def transcribing_stream(model: Model, options: DecodeOptions | None) -> Stream:
+    """Return a stream that transcribes. Raises ModelError, DecodeError."""
     if model.card.task != "ctc":
         raise ModelError(
             f"{model.path}: this model spots keywords and does not transcribe; "

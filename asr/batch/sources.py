@@ -34,9 +34,10 @@ def find_sources(paths: Iterable[Path]) -> list[Source | AudioError]:
 def transcriber(model: str, options: DecodeOptions, format: Format) -> Work:
     """Return a function that transcribes a file in `format`. Raises ModelError, CardError."""
     from asr.model import load
-    from asr.recognise import transcribe
+    from asr.recognise import transcribe, transcribing_stream
 
     recogniser = load(model)
+    transcribing_stream(recogniser, options)  # so that options are refused once, not for every file
 
     def work(file: Path, report: Report) -> str:
         transcript = transcribe(recogniser, file, options=options, progress=report)

@@ -1,5 +1,6 @@
 """What commands have in common: arguments, options, and what becomes of them."""
 
+import dataclasses
 import functools
 import inspect
 from collections.abc import Callable
@@ -137,6 +138,10 @@ class Decoding:
         float | None,
         typer.Option(rich_help_panel=DECODING, help="What each word adds beside it."),
     ] = None
+    unknown_bonus: Annotated[
+        float | None,
+        typer.Option(rich_help_panel=DECODING, help="What each word adds that it does not know."),
+    ] = None
     words: Annotated[
         Path | None,
         typer.Option(metavar="FILE", rich_help_panel=DECODING, help="Recognise only these words."),
@@ -146,7 +151,7 @@ class Decoding:
         typer.Option(
             metavar="FILE",
             rich_help_panel=DECODING,
-            help="Recognise only what this JSGF says.",
+            help="Recognise only what this JSGF grammar allows.",
         ),
     ] = None
     hotword: Annotated[
@@ -156,6 +161,10 @@ class Decoding:
             rich_help_panel=DECODING,
             help="Expect a word or phrase; can be repeated.",
         ),
+    ] = None
+    boost: Annotated[
+        float | None,
+        typer.Option(rich_help_panel=DECODING, help="What each letter of a hotword adds."),
     ] = None
     n_best: Annotated[
         int | None,
@@ -171,31 +180,39 @@ class Decoding:
             help="Search in C++; of guides only with an ARPA --lm of words.",
         ),
     ] = False
+    trailing_silence: Annotated[
+        float | None,
+        typer.Option(
+            metavar="SECONDS", rich_help_panel=DECODING, help="Silence that ends an utterance."
+        ),
+    ] = None
+    soft_limit: Annotated[
+        float | None,
+        typer.Option(
+            metavar="SECONDS",
+            rich_help_panel=DECODING,
+            help="Length after which the next gap between words ends it.",
+        ),
+    ] = None
+    hard_limit: Annotated[
+        float | None,
+        typer.Option(
+            metavar="SECONDS", rich_help_panel=DECODING, help="Length after which it ends anyway."
+        ),
+    ] = None
 
     def read(self) -> "DecodeOptions":
-        """Read the files that are named; what is not given stays as the library has it.
+        """The same as `DecodeOptions`; what is not given stays as the library has it."""
+        from asr.decode.options import DecodeOptions
 
-        Raises CommandError for an option that would have no effect.
-        """
-        if self.lm is None:
-            for flag, value in (("--lm-weight", self.lm_weight), ("--word-bonus", self.word_bonus)):
-                if value is not None:
-                    raise CommandError(f"{flag} is about a language model; name one with --lm")
-        from asr.decode.guides.jsgf import read_grammar
-        from asr.decode.options import DecodeOptions, read_lm, read_words
-
-        chosen: dict[str, Any] = {
-            "beam": self.beam,
-            "lm": read_lm(self.lm) if self.lm else None,
-            "alpha": self.lm_weight,
-            "beta": self.word_bonus,
-            "words": read_words(self.words) if self.words else None,
-            "grammar": read_grammar(self.grammar) if self.grammar else None,
-            "hotwords": tuple(map(str.lower, self.hotword)) if self.hotword else None,
-            "n_best": self.n_best,
-            "native": self.native,
-        }
-        return DecodeOptions(**{name: value for name, value in chosen.items() if value is not None})
+        given = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
+        given = {name: value for name, value in given.items() if value not in (None, False)}
+        for name, value in given.items():
+            if isinstance(value, Path):
+                given[name] = str(value)
+            elif isinstance(value, list):
+                given[name] = tuple(value)
+        return DecodeOptions(**given)
 
 
 def takes_decoding(*without: str) -> Callable[[Command], Command]:

@@ -197,11 +197,10 @@ def tune(
     Needs the training packages: pip install "earshot\\[train]"
     """
     with training_packages():
-        from asr.decode.options import read_lm
         from asr.model import load
         from asr.studies.tune import tune
 
-        options = dataclasses.replace(decoding, lm=read_lm(lm))
+        options = dataclasses.replace(decoding, lm=str(lm))
         tune(load(model), data, options, speaker=speaker, halves=halves, json_file=json_file)
 
 

@@ -12,7 +12,7 @@ import numpy as np
 
 from asr.decode.alphabet import Alphabet, Span
 from asr.decode.ctc_paths import align
-from asr.decode.endpoint import Endpointer
+from asr.decode.endpoint import Endpointer, EndpointRules
 from asr.decode.lm.fusion import Fusion
 from asr.events import Alternative, Event, Partial
 from asr.runtime.scorers import Scores
@@ -70,10 +70,15 @@ class BeamDecoder:
     """
 
     def __init__(
-        self, alphabet: Alphabet, beam: int, fusion: Fusion | None = None, n_best: int = 1
+        self,
+        alphabet: Alphabet,
+        beam: int,
+        fusion: Fusion | None = None,
+        n_best: int = 1,
+        rules: EndpointRules | None = None,
     ) -> None:
         self._alphabet = alphabet
-        self._endpointer = Endpointer(alphabet)
+        self._endpointer = Endpointer(alphabet, rules)
         separator = alphabet.separator
         self._separator = -1 if separator is None else separator
         self._everyone = np.arange(beam)

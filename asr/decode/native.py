@@ -16,7 +16,7 @@ import numpy as np
 from asr.decode.alphabet import Alphabet
 from asr.decode.base import DecodeError
 from asr.decode.ctc_paths import align
-from asr.decode.endpoint import Endpointer
+from asr.decode.endpoint import Endpointer, EndpointRules
 from asr.decode.lm.arpa import LN_10, NgramModel
 from asr.decode.lm.language_model import Weights, check_alphabet, sentence_scores
 from asr.events import Alternative, Event
@@ -139,11 +139,17 @@ class NativeDecoder:
     The interface and the ends of utterances are those of the GreedyDecoder; there are no Partials.
     """
 
-    def __init__(self, alphabet: Alphabet, search: NativeSearch, n_best: int = 1) -> None:
+    def __init__(
+        self,
+        alphabet: Alphabet,
+        search: NativeSearch,
+        n_best: int = 1,
+        rules: EndpointRules | None = None,
+    ) -> None:
         self._alphabet = alphabet
         self._search = search
         self._n_best = n_best
-        self._endpointer = Endpointer(alphabet)
+        self._endpointer = Endpointer(alphabet, rules)
         self.reset()
 
     def reset(self) -> None:

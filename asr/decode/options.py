@@ -1,6 +1,7 @@
 """How a CTC model's scores become words: the choices, and the decoder that they make."""
 
 import functools
+import math
 import os
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,10 +10,11 @@ from asr.card import ModelCard
 from asr.decode.alphabet import Alphabet
 from asr.decode.base import DecodeError, Decoder
 from asr.decode.beam import BeamDecoder
+from asr.decode.endpoint import EndpointRules
 from asr.decode.greedy import GreedyDecoder
 from asr.decode.guides.grammar import GrammarGuide
 from asr.decode.guides.hotwords import Hotwords
-from asr.decode.guides.jsgf import Grammar
+from asr.decode.guides.jsgf import read_grammar
 from asr.decode.guides.word_list import WordList
 from asr.decode.keywords.trained import KeywordTrigger
 from asr.decode.keywords.typed import KeywordSpotter, SpotOptions
@@ -22,37 +24,53 @@ from asr.decode.lm.language_model import Weights
 from asr.decode.lm.neural import NeuralGuide, NeuralModel
 from asr.decode.lm.ngram import language_model
 from asr.decode.native import NativeDecoder, NativeSearch
+from asr.files import read_text
 from asr.runtime.session import ModelError
 
+FilePath = str | os.PathLike[str]
+
 BEAM = 16
+DEFAULT_WEIGHTS = Weights(alpha=0.4, beta=2.0, oov=-4.0)
+BOOST = 1.0
 COMPILED = 4  # guides that are kept ready, for models and options used in turn
+NEURAL = ".onnx"  # the suffix of recurrent language models; all others are ARPA files
 
 
 @dataclass(frozen=True, kw_only=True)
 class DecodeOptions:
-    """How to decode. With nothing chosen the best label of each frame is taken (greedy).
+    """How to decode: plain data; files are named by their paths and opened by `build_decoder`.
 
-    beam: texts followed at once; None is `BEAM` if anything below is chosen.
-    lm: a language model (`read_lm`), with `alpha` its weight, `beta` what each word adds, and
-    `oov` what each word that it does not know adds; all in natural logarithms.
-    words, grammar: nothing else can be recognised. hotwords: words and phrases that are raised by
-    `boost` for each of their letters. n_best: how many texts an utterance is given.
+    With nothing chosen the best label of each frame is taken (greedy). None stands for a default.
+
+    beam: hypotheses followed at once; `BEAM` if anything below asks for a search.
+    lm: a language model, ARPA or .onnx, with `lm_weight` its weight, `word_bonus` what each word
+        adds and `unknown_bonus` what each word adds that it does not know; in natural logarithms.
+    words: a list of words, or the path of one; grammar: the path of a JSGF grammar. Nothing else is
+        recognised then.
+    hotword: words and phrases that are raised by `boost` for each of their letters.
+    n_best: how many texts an utterance is given.
     native: search in C++, with the package ctc-beam-decoder, guided by an n-gram of words or by
-    nothing; an utterance is reported when it has ended.
-    Raises DecodeError if a number makes no sense, or choices exclude each other.
+        nothing; an utterance is reported when it has ended.
+    trailing_silence, soft_limit, hard_limit: seconds after which an utterance ends, see
+        `Endpointer`.
+    Raises DecodeError if a number makes no sense, choices exclude each other, or one is about
+    something that is not there.
     """
 
     beam: int | None = None
-    lm: NgramModel | NeuralModel | None = None
-    alpha: float = 0.4
-    beta: float = 2.0
-    oov: float = -4.0
-    words: tuple[str, ...] | None = None
-    grammar: Grammar | None = None
-    hotwords: tuple[str, ...] = ()
-    boost: float = 1.0
+    lm: FilePath | None = None
+    lm_weight: float | None = None
+    word_bonus: float | None = None
+    unknown_bonus: float | None = None
+    words: tuple[str, ...] | FilePath | None = None
+    grammar: FilePath | None = None
+    hotword: tuple[str, ...] = ()
+    boost: float | None = None
     n_best: int = 1
     native: bool = False
+    trailing_silence: float | None = None
+    soft_limit: float | None = None
+    hard_limit: float | None = None
 
     def __post_init__(self) -> None:
         if self.beam is not None and self.beam < 1:
@@ -61,27 +79,53 @@ class DecodeOptions:
             raise DecodeError(f"n_best {self.n_best} gives nothing; ask for 1 or more")
         if self.words is not None and self.grammar is not None:
             raise DecodeError("a word list and a grammar exclude each other; give one of them")
-        if self.native and (self._expecting or isinstance(self.lm, NeuralModel)):
+        if self.native and (self._restricted or self._neural):
             raise DecodeError(
                 "the native beam search knows no word list, grammar, hotwords or .onnx language "
                 "model; leave these out, or --native"
             )
+        self._check_companions()
+
+    def _check_companions(self) -> None:
+        if self.lm is None:
+            for name in ("lm_weight", "word_bonus", "unknown_bonus"):
+                if getattr(self, name) is not None:
+                    flag = f"--{name.replace('_', '-')}"
+                    raise DecodeError(f"{flag} is about a language model; name one with --lm")
+        if self.boost is not None and not self.hotword:
+            raise DecodeError("--boost is about hotwords; name one with --hotword")
+        for name in ("trailing_silence", "soft_limit", "hard_limit"):
+            seconds = getattr(self, name)
+            if seconds is not None and not 0.0 < seconds < math.inf:
+                raise DecodeError(f"{name} {seconds:g} is no time after which to end; give seconds")
 
     @property
     def greedy(self) -> bool:
         """Whether nothing asks for a beam search."""
-        searches = self.lm or self._expecting or self.native
+        searches = self.lm or self._restricted or self.native
         return self.beam is None and self.n_best == 1 and not searches
 
     @property
-    def _expecting(self) -> bool:
+    def _restricted(self) -> bool:
         """Whether certain words are expected."""
-        return self.words is not None or self.grammar is not None or bool(self.hotwords)
+        return self.words is not None or self.grammar is not None or bool(self.hotword)
+
+    @property
+    def _neural(self) -> bool:
+        return self.lm is not None and Path(self.lm).suffix == NEURAL
 
     @property
     def weights(self) -> Weights:
         """How the language model counts."""
-        return Weights(self.alpha, self.beta, self.oov)
+        given = (self.lm_weight, self.word_bonus, self.unknown_bonus)
+        pairs = zip(given, DEFAULT_WEIGHTS, strict=True)
+        return Weights(*(default if value is None else value for value, default in pairs))
+
+    @property
+    def files(self) -> tuple[Path, ...]:
+        """The files that decoding opens: what they contain decides the transcript, too."""
+        named = (self.lm, self.words, self.grammar)
+        return tuple(Path(path) for path in named if isinstance(path, str | os.PathLike))
 
 
 def build_decoder(card: ModelCard, options: DecodeOptions | SpotOptions | None = None) -> Decoder:
@@ -108,51 +152,74 @@ def _spotting(card: ModelCard, options: DecodeOptions | SpotOptions | None) -> S
 
 def _transcriber(card: ModelCard, options: DecodeOptions) -> Decoder:
     alphabet = Alphabet.of(card)
+    rules = _endpoint_rules(options)
     if options.greedy:
-        return GreedyDecoder(alphabet)
+        return GreedyDecoder(alphabet, rules)
+    versions = tuple(_version(path) for path in options.files)
     if options.native:
-        return NativeDecoder(alphabet, _native_search(alphabet, options), options.n_best)
-    return BeamDecoder(alphabet, options.beam or BEAM, _guide(alphabet, options), options.n_best)
+        search = _native_search(alphabet, options, versions)
+        return NativeDecoder(alphabet, search, options.n_best, rules)
+    guide = _guide(alphabet, options, versions)
+    return BeamDecoder(alphabet, options.beam or BEAM, guide, options.n_best, rules)
+
+
+def _endpoint_rules(options: DecodeOptions) -> EndpointRules:
+    given = (options.trailing_silence, options.soft_limit, options.hard_limit)
+    pairs = zip(given, EndpointRules(), strict=True)
+    return EndpointRules(*(default if value is None else value for value, default in pairs))
+
+
+def _version(path: Path) -> tuple[int, int]:
+    """What changes when a file is written again: what is kept of it is then made anew."""
+    try:
+        status = path.stat()
+    except OSError:
+        return 0, 0  # whoever opens it says why that fails
+    return status.st_mtime_ns, status.st_size
 
 
 @functools.lru_cache(COMPILED)
-def _native_search(alphabet: Alphabet, options: DecodeOptions) -> NativeSearch:
-    assert not isinstance(options.lm, NeuralModel)  # DecodeOptions refuses it
-    return NativeSearch(alphabet, options.beam or BEAM, options.lm, options.weights)
+def _native_search(
+    alphabet: Alphabet, options: DecodeOptions, versions: tuple[tuple[int, int], ...]
+) -> NativeSearch:
+    lm = None if options.lm is None else read_arpa(options.lm)
+    return NativeSearch(alphabet, options.beam or BEAM, lm, options.weights)
 
 
 @functools.lru_cache(COMPILED)
-def _guide(alphabet: Alphabet, options: DecodeOptions) -> Fusion | None:
+def _guide(
+    alphabet: Alphabet, options: DecodeOptions, versions: tuple[tuple[int, int], ...]
+) -> Fusion | None:
     """All that guides the search; it keeps no state of its own, so that streams can share it."""
     guides: list[Fusion] = []
     if options.words is not None:
-        guides.append(WordList(alphabet, options.words))
+        words = options.words if isinstance(options.words, tuple) else read_words(options.words)
+        guides.append(WordList(alphabet, words))
     if options.grammar is not None:
-        guides.append(GrammarGuide(alphabet, options.grammar))
-    if options.hotwords:
-        guides.append(Hotwords(alphabet, options.hotwords, options.boost))
+        guides.append(GrammarGuide(alphabet, read_grammar(options.grammar)))
+    if options.hotword:
+        boost = BOOST if options.boost is None else options.boost
+        guides.append(Hotwords(alphabet, tuple(map(str.lower, options.hotword)), boost))
     if options.lm is not None:
-        if isinstance(options.lm, NeuralModel):
-            guides.append(NeuralGuide(alphabet, options.lm, options.weights))
+        lm = read_lm(options.lm)
+        if isinstance(lm, NeuralModel):
+            guides.append(NeuralGuide(alphabet, lm, options.weights))
         else:
-            guides.append(language_model(alphabet, options.lm, options.weights))
+            guides.append(language_model(alphabet, lm, options.weights))
     return Sum(guides) if len(guides) > 1 else next(iter(guides), None)
 
 
-def read_lm(path: str | os.PathLike[str]) -> NgramModel | NeuralModel:
+def read_lm(path: FilePath) -> NgramModel | NeuralModel:
     """Open a language model: an .onnx file that 'asr export' wrote, or an ARPA file.
 
     Raises DecodeError, ModelError or CardError.
     """
-    return NeuralModel(path) if Path(path).suffix == ".onnx" else read_arpa(path)
+    return NeuralModel(path) if Path(path).suffix == NEURAL else read_arpa(path)
 
 
-def read_words(path: str | os.PathLike[str]) -> tuple[str, ...]:
-    """Read a word list, separated by white space and lower-cased. Raises DecodeError."""
-    try:
-        words = Path(path).read_text(encoding="utf-8").lower().split()
-    except (OSError, UnicodeDecodeError) as error:
-        raise DecodeError(f"{path}: cannot be read as a word list ({error})") from None
+def read_words(path: FilePath) -> tuple[str, ...]:
+    """Read a word list, separated by white space and lower-cased. Raises DecodeError, ReadError."""
+    words = read_text(path, "a word list").lower().split()
     if not words:
         raise DecodeError(f"{path}: has no word; write one a line")
     return tuple(dict.fromkeys(words))

@@ -20,10 +20,9 @@ from asr.model import Model, ModelError
 from asr.runtime.scorers import Scores
 
 GRID = {
-    "alpha": (0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.7, 1.0, 1.5),
-    "beta": (-1.0, 0.0, 1.0, 2.0, 3.0, 4.0, 6.0),
+    "lm_weight": (0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.7, 1.0, 1.5),
+    "word_bonus": (-1.0, 0.0, 1.0, 2.0, 3.0, 4.0, 6.0),
 }
-FLAGS = {"alpha": "--lm-weight", "beta": "--word-bonus"}
 
 Setting = tuple[float, ...]  # the fields of DecodeOptions that GRID names
 Fold = tuple[set[str], set[str]]  # speakers to learn weights from, and those to report with them
@@ -45,7 +44,7 @@ class Trials:
         self._model = model
         self._scored = scored
         self._options = options
-        self.given: Setting = tuple(getattr(options, name) for name in GRID)
+        self.given: Setting = options.weights[: len(GRID)]
         self.texts: dict[Setting, list[str]] = {}
 
     def decode(self, options: DecodeOptions) -> list[str]:
@@ -198,4 +197,4 @@ def _print(figures: dict[str, Any]) -> None:
 
 
 def _flags(weights: dict[str, float]) -> str:
-    return " ".join(f"{FLAGS[name]} {value}" for name, value in weights.items())
+    return " ".join(f"--{name.replace('_', '-')} {value}" for name, value in weights.items())

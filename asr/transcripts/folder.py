@@ -3,13 +3,13 @@
 import contextlib
 import hashlib
 import json
-import pickle
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from asr.batch.sources import Source
-from asr.files import whole_file, writing
+from asr.decode.options import DecodeOptions
+from asr.files import read_bytes, whole_file, writing
 from features.audio import AudioError
 from features.errors import EarshotError
 
@@ -34,9 +34,13 @@ class Origin:
     made_by: str
 
 
-def fingerprint(model: Path, *options: object) -> str:
-    """Return a hash of what decides a transcript: the bytes of the model, and the options."""
-    return hashlib.sha256(model.read_bytes() + pickle.dumps(options)).hexdigest()
+def fingerprint(model: Path, options: DecodeOptions) -> str:
+    """Return a hash of what decides a transcript: the options, and what the model and the files
+    that they name contain. Raises ReadError."""
+    digest = hashlib.sha256(repr(options).encode())
+    for path in (model, *options.files):
+        digest.update(hashlib.sha256(read_bytes(path, "a file")).digest())
+    return digest.hexdigest()
 
 
 class OutputFolder:

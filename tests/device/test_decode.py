@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from asr.card import ModelCard, Trigger
 from asr.decode.alphabet import Alphabet
 from asr.decode.beam import BeamDecoder
-from asr.decode.endpoint import LONG_SECONDS, LONGEST_SECONDS, PAUSE_SECONDS
+from asr.decode.endpoint import EndpointRules
 from asr.decode.greedy import GreedyDecoder
 from asr.decode.keywords.trained import KeywordTrigger
 from asr.decode.keywords.typed import SpotOptions, parse_keywords
@@ -21,6 +21,7 @@ from tests.support.decoding import of_speech, scored
 from tests.support.tiny_models import HOP, KEYWORDS, LETTERS, SAMPLE_RATE, WORDS, card
 
 FRAME = HOP / SAMPLE_RATE
+PAUSE_SECONDS, LONG_SECONDS, LONGEST_SECONDS = EndpointRules()
 PAUSE = round(PAUSE_SECONDS / FRAME)
 SPELLING = card("ctc", LETTERS)
 NAMING = card("ctc", WORDS)

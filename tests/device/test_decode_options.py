@@ -1,7 +1,9 @@
 """The choices of decoding, from the library and from the command line."""
 
 import json
+import math
 from pathlib import Path
+from typing import Any
 
 import pytest
 import soundfile
@@ -13,6 +15,7 @@ from asr.model import ModelError, load
 from asr.recognise import transcribe
 from asr.stream import Stream
 from asr.training.kneser_ney import build, write_arpa
+from asr.transcripts.folder import fingerprint
 from tests.support.commands import run_asr
 from tests.support.tiny_models import SAMPLE_RATE, mumble, tones
 
@@ -105,11 +108,52 @@ def test_keyword_models_take_no_decoding_options(keyword_model: Path) -> None:
     [
         ({"beam": 0}, "beam 0 follows nothing"),
         ({"n_best": 0}, "n_best 0 gives nothing"),
+        ({"lm_weight": 0.5}, "--lm-weight is about a language model; name one with --lm"),
+        ({"word_bonus": 1.0}, "--word-bonus is about a language model"),
+        ({"unknown_bonus": 1.0}, "--unknown-bonus is about a language model"),
+        ({"boost": 1.0}, "--boost is about hotwords"),
+        ({"trailing_silence": 0.0}, "trailing_silence 0 is no time"),
+        ({"hard_limit": math.inf}, "hard_limit inf is no time"),
+        ({"words": ("a",), "grammar": "g.gram"}, "exclude each other"),
+        ({"native": True, "lm": "lm.onnx"}, "native beam search knows no"),
     ],
 )
-def test_numbers_that_make_no_sense_are_refused(wrong: dict[str, int], complaint: str) -> None:
+def test_numbers_that_make_no_sense_are_refused(wrong: dict[str, Any], complaint: str) -> None:
     with pytest.raises(DecodeError, match=complaint):
-        DecodeOptions(**wrong)  # pyright: ignore[reportArgumentType]
+        DecodeOptions(**wrong)
+
+
+def test_a_guide_that_changed_on_disk_is_read_again(tmp_path: Path, speech_model: Path) -> None:
+    words, model = tmp_path / "words.txt", load(speech_model)
+    texts: list[str] = []
+    for word in ("ab", "b"):
+        words.write_text(word)
+        options = DecodeOptions(words=str(words))
+        texts.append(transcribe(model, tones("a", "b"), options=options).text)
+    assert texts == ["ab", "b"]
+
+
+def test_fingerprints_depend_on_what_files_contain(tmp_path: Path, speech_model: Path) -> None:
+    words, copy = tmp_path / "words.txt", tmp_path / "copy.onnx"
+    copy.write_bytes(speech_model.read_bytes())
+    made: list[str] = []
+    for text in ("ab", "ba", "ab"):
+        words.write_text(text)
+        made.append(fingerprint(copy, DecodeOptions(words=str(words))))
+    assert made[0] == made[2] != made[1]
+    assert fingerprint(copy, DecodeOptions(hotword=("ab",))) != fingerprint(copy, DecodeOptions())
+    with copy.open("ab") as file:
+        file.write(b"\0")
+    assert fingerprint(copy, DecodeOptions(words=str(words))) != made[0]
+
+
+def test_endpoint_rules_are_options(speech_model: Path) -> None:
+    model = load(speech_model)
+    audio = tones("a", *" " * 40, "b")
+    patient = DecodeOptions(trailing_silence=60.0)
+    assert len(transcribe(model, audio, options=patient).segments) == 1
+    hasty = DecodeOptions(trailing_silence=0.1)
+    assert len(transcribe(model, audio, options=hasty).segments) == 2
 
 
 def test_a_word_list_is_lower_case_and_without_repeats(tmp_path: Path) -> None:

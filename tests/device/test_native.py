@@ -191,6 +191,6 @@ def test_what_it_cannot_do_is_one_line(tmp_path: Path, speech_model: Path) -> No
 
 
 def test_labels_that_are_words_take_no_model_of_words(model: NgramModel) -> None:
-    options = DecodeOptions(native=True, lm=model)
+    options = DecodeOptions(native=True, lm=model.path)
     with pytest.raises(DecodeError, match="labels that are characters, and no others"):
         build_decoder(card("ctc", WORDS), options)

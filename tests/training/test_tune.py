@@ -6,7 +6,6 @@ from pathlib import Path
 import pytest
 import soundfile
 
-from asr.decode.lm.arpa import NgramModel
 from asr.decode.options import DecodeOptions
 from asr.evaluation.trials import EvaluationError
 from asr.model import ModelError, load
@@ -33,9 +32,10 @@ def manifest(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def options() -> DecodeOptions:
-    lm = NgramModel(build([["b"], ["b", "b"]], 2), "built")
-    return DecodeOptions(lm=lm, alpha=0.0, beta=1.0, oov=0.0)
+def options(tmp_path: Path) -> DecodeOptions:
+    lm = tmp_path / "built.arpa"
+    write_arpa(build([["b"], ["b", "b"]], 2), lm)
+    return DecodeOptions(lm=str(lm), lm_weight=0.0, word_bonus=1.0, unknown_bonus=0.0)
 
 
 def test_every_speaker_is_reported_with_weights_that_others_need(
@@ -97,7 +97,7 @@ def test_the_command_prints_the_options_that_evaluate_takes(tmp_path: Path, mani
     result = run_asr("tune", model, manifest, "--lm", lm, "--no-halves", "--json", figures)
     assert result.returncode == 0, result.stderr
     best = json.loads(figures.read_text())["best"]
-    flags = ["--lm-weight", str(best["alpha"]), "--word-bonus", str(best["beta"])]
+    flags = ["--lm-weight", str(best["lm_weight"]), "--word-bonus", str(best["word_bonus"])]
     assert result.stdout.endswith(f"best: {' '.join(flags)}\n")
     plain = run_asr("evaluate", model, manifest, "--json", figures)
     assert json.loads(figures.read_text())["wer"] == 1.0, plain.stderr
