@@ -443,6 +443,16 @@ def test_a_cache_that_lost_its_samples_is_made_again(tmp_path: Path) -> None:
     np.testing.assert_allclose(cache.read(0), 0.5, atol=1e-4)
 
 
+def test_names_that_no_file_can_have_are_left_out(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    paths = [tmp_path / name for name in ("a.wav", "\ud800.wav", "\0.wav")]
+    sf.write(paths[0], np.full(100, 0.5), SAMPLE_RATE)
+    cache = PcmCache.build(paths, SAMPLE_RATE, tmp_path / "cache", "x")
+    np.testing.assert_allclose(cache.read(0), 0.5, atol=1e-4)
+    assert sum("left out" in record.getMessage() for record in caplog.records) == 2
+
+
 def test_files_that_cannot_be_read_are_left_out_with_a_warning(
     folder: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

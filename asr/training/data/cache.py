@@ -15,11 +15,11 @@ from functools import partial
 from pathlib import Path
 
 import numpy as np
-import soundfile
 from rich.progress import track
 
 from asr.files import read_text, whole_file, writing
 from features.audio import AudioError, read_audio
+from features.duration import stated_duration
 from features.errors import EarshotError
 
 logger = logging.getLogger(__name__)
@@ -79,15 +79,18 @@ def _key(paths: list[Path], sample_rate: int) -> str:
     for path in paths:
         try:
             status = path.stat()
-            digest.update(f"{path.absolute()}:{status.st_size}:{status.st_mtime_ns}".encode())
-        except OSError:
-            digest.update(f"{path.absolute()}:missing".encode())
+            state = f"{status.st_size}:{status.st_mtime_ns}"
+        except (OSError, ValueError):  # ValueError: a name that no file can have
+            state = "missing"
+        name = str(path.absolute()).encode("utf-8", "surrogatepass")  # of any encoding
+        digest.update(name + f":{state}".encode())
     return digest.hexdigest()[:16]
 
 
 def _check_room(paths: list[Path], sample_rate: int, folder: Path, name: str) -> None:
     """Say how much will be written; raise CacheError if the disk has less room than that."""
-    seconds = [s for path in paths[:: 1 + len(paths) // ESTIMATE_FILES] if (s := _seconds(path))]
+    some = paths[:: 1 + len(paths) // ESTIMATE_FILES]
+    seconds = [seconds for path in some if (seconds := stated_duration(path))]
     if not seconds:
         return
     needed = len(paths) * float(np.mean(seconds)) * sample_rate * SAMPLE_BYTES
@@ -102,14 +105,6 @@ def _check_room(paths: list[Path], sample_rate: int, folder: Path, name: str) ->
 
 def _size(count: float) -> str:
     return f"{count / 1e9:.1f} GB" if count >= 1e9 else f"{count / 1e6:.0f} MB"
-
-
-def _seconds(path: Path) -> float:
-    """The length that a header states; 0 if the decoder of headers does not know the file."""
-    try:
-        return soundfile.info(path).duration
-    except (OSError, soundfile.SoundFileError):
-        return 0.0
 
 
 def _decode_all(paths: list[Path], sample_rate: int, pcm: Path, index: Path, name: str) -> None:
