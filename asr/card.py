@@ -26,7 +26,7 @@ from features.errors import EarshotError
 
 METADATA_KEY = "earshot"
 LANGUAGE = "lm"  # the task of a LanguageCard
-SCHEMA_VERSION = 3
+SCHEMA_VERSION = 4
 
 Task = Literal["ctc", "classify"]
 Precision = Literal["fp32", "int8"]
@@ -72,6 +72,51 @@ class Calibration:
 
 
 UNCALIBRATED = Calibration(scale=1.0, offset=0.0, onset=0.0)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Endpoint:
+    """When an utterance ends, where the options do not say otherwise; all in seconds.
+
+    trailing_silence: without speech; soft_limit: of length, after which the next gap between words
+    ends it; hard_limit: of length, after which it ends in any case.
+    """
+
+    trailing_silence: float
+    soft_limit: float
+    hard_limit: float
+
+    def __post_init__(self) -> None:
+        for name, seconds in vars(self).items():
+            if not 0.0 < seconds < math.inf:
+                raise CardError(f"endpoint {name} {seconds} is no time after which to end")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Spotting:
+    """When a typed keyword counts as recognised, where the options do not say otherwise.
+
+    threshold: the score in (0, 1] that it needs. Times in seconds: for `refractory` after a
+    detection there is none; a peak of the score must be the best for `confirm` before and after it.
+    linger: what a second between two labels costs, lest letters far apart make a word.
+    """
+
+    threshold: float
+    refractory: float
+    confirm: float
+    linger: float
+
+    def __post_init__(self) -> None:
+        if not 0.0 < self.threshold <= 1.0:
+            raise CardError(f"spotting threshold {self.threshold} is not in (0, 1]")
+        for name in ("refractory", "confirm", "linger"):
+            if not 0.0 <= getattr(self, name) < math.inf:
+                raise CardError(f"spotting {name} {getattr(self, name)} is not 0 or more")
+
+
+# What the cards of new models say.
+ENDPOINT = Endpoint(trailing_silence=0.8, soft_limit=30.0, hard_limit=60.0)
+SPOTTING = Spotting(threshold=0.7, refractory=0.5, confirm=0.12, linger=1.5)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -160,6 +205,7 @@ class ModelCard(Card):
     window_length: what a classifier decides over: the last so many samples of a stream, or a
         window that is slid over whole utterances; None for ctc.
     background: labels that are scored but never reported (`_unknown_`, `_silence_`).
+    trigger: of a classify model; calibration, endpoint, spotting: of a ctc model.
     """
 
     instead: ClassVar[str] = "is a language model, which takes no sound; give it with --lm"
@@ -175,6 +221,8 @@ class ModelCard(Card):
     mfcc: dict[str, Any]
     trigger: Trigger | None
     calibration: Calibration | None
+    endpoint: Endpoint | None
+    spotting: Spotting | None
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -189,8 +237,9 @@ class ModelCard(Card):
             raise CardError("block_length must be a multiple of hop_length")
         if (self.task == "classify") != (self.trigger is not None):
             raise CardError("a classify model needs trigger settings, a ctc model has none")
-        if (self.task == "ctc") != (self.calibration is not None):
-            raise CardError("a ctc model needs a calibration, a classify model has none")
+        for name in ("calibration", "endpoint", "spotting"):
+            if (self.task == "ctc") != (getattr(self, name) is not None):
+                raise CardError(f"a ctc model needs a field {name}, a classify model has none")
         if (self.task == "classify") != (self.window_length is not None):
             raise CardError("a classify model needs a window_length, a ctc model has none")
 

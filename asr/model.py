@@ -11,6 +11,7 @@ from asr.card import ModelCard
 from asr.runtime.samples import checked
 from asr.runtime.scorers import score
 from asr.runtime.session import (
+    CPU,
     LOG_PROBS,
     NEXT,
     PCM,
@@ -18,9 +19,11 @@ from asr.runtime.session import (
     ModelError,
     State,
     check_contract,
+    check_weights,
     fixed_size,
     open_session,
     reason,
+    session_options,
 )
 
 BUNDLED = Path(__file__).parent / "models"
@@ -31,12 +34,15 @@ def bundled_models() -> list[str]:
     return sorted(path.stem for path in BUNDLED.glob("*.onnx"))
 
 
-def load(model: str | os.PathLike[str]) -> "Model":
+def load(model: str | os.PathLike[str], *, threads: int = 1, provider: str = CPU) -> "Model":
     """Open a bundled model by its name, or any model by the path of its .onnx file.
 
-    Raises ModelError if there is no such model, CardError if its card cannot be trusted.
+    threads: that share a step; a step is too small for more than one to help much. provider: what
+    runs the graph, one of `onnxruntime.get_available_providers()`.
+    Raises ModelError if there is no such model or provider, CardError if its card cannot be
+    trusted.
     """
-    return Model(model_path(model))
+    return Model(model_path(model), session_options(threads), provider)
 
 
 def model_path(model: str | os.PathLike[str]) -> Path:
@@ -55,22 +61,27 @@ def model_path(model: str | os.PathLike[str]) -> Path:
 class Model:
     """One InferenceSession and the card that came with it. Use `asr.load` to get one.
 
-    options: how the session runs, `session_options()` if not given.
+    options: how the session runs, `session_options()` if not given; provider: see `load`.
     """
 
-    def __init__(self, path: Path, options: ort.SessionOptions | None = None) -> None:
+    def __init__(
+        self, path: Path, options: ort.SessionOptions | None = None, provider: str = CPU
+    ) -> None:
         self.path = path
-        self._session = open_session(path, options)
+        self._provider = provider
+        self._threads = options.intra_op_num_threads if options else 1
+        self._session = open_session(path, options, provider)
         metadata = self._session.get_modelmeta().custom_metadata_map
         self.card = ModelCard.from_metadata(metadata, str(path))
         check_contract(self._session, self.card, path)
+        check_weights(self.card, path)
         self._states = {node.name: tuple(node.shape[1:]) for node in self._session.get_inputs()[1:]}
         length = fixed_size(self._session.get_inputs()[0].shape[1])
         self.takes_many_blocks = self.card.streaming and length is None
         self._outputs = [LOG_PROBS, *(NEXT + name for name in self._states)]
 
-    def __reduce__(self) -> tuple[type["Model"], tuple[Path]]:
-        return Model, (self.path.resolve(),)  # another process opens the file itself
+    def __reduce__(self) -> tuple[Any, ...]:  # another process opens the file itself
+        return _reopened, (self.path.resolve(), self._threads, self._provider)
 
     def initial_state(self, batch: int = 1) -> State:
         """Return the state of a stream before any audio: zeros, (batch, ...) each."""
@@ -116,6 +127,10 @@ class Model:
         stream decodes. Raises StreamError.
         """
         return score(self, checked(audio))
+
+
+def _reopened(path: Path, threads: int, provider: str) -> Model:
+    return Model(path, session_options(threads), provider)
 
 
 def _listed(shapes: dict[str, tuple[int, ...]]) -> str:

@@ -1,6 +1,5 @@
 """From a training run to one .onnx file with its card inside, or to a refusal."""
 
-import hashlib
 import json
 import subprocess
 from dataclasses import asdict, dataclass, replace
@@ -11,9 +10,11 @@ from typing import Any, NamedTuple
 import onnx
 
 from asr.card import (
+    ENDPOINT,
     LANGUAGE,
     METADATA_KEY,
     SCHEMA_VERSION,
+    SPOTTING,
     UNCALIBRATED,
     Card,
     LanguageCard,
@@ -23,6 +24,7 @@ from asr.decode.lm.neural import NeuralModel
 from asr.evaluation.trials import held_out_trials, read_trials
 from asr.files import whole_file
 from asr.model import Model
+from asr.runtime.weights import weights_sha256
 from asr.training.checkpoint import best_checkpoint, load_checkpoint, rebuild, rebuild_any
 from asr.training.config import Config
 from asr.training.data.labels import SILENCE, UNKNOWN
@@ -102,7 +104,9 @@ def _export_model(run: Path, out: Path, latency: Latency | None, int8: Int8 | No
         parity = check_parity(model, exact)
         if int8 is not None:
             proto = quantise(proto)
-            card = replace(card, precision="int8", weights_sha256=_weights_sha256(proto))
+            card = replace(
+                card, precision="int8", weights_sha256=weights_sha256(proto.SerializeToString())
+            )
             selection = (
                 read_trials(exact, int8.data)
                 if int8.data
@@ -187,6 +191,8 @@ def _card(
         mfcc=asdict(config.model.mfcc),
         trigger=config.trigger if classifies else None,
         calibration=None if classifies else UNCALIBRATED,
+        endpoint=None if classifies else ENDPOINT,
+        spotting=None if classifies else SPOTTING,
     )
 
 
@@ -210,17 +216,8 @@ def _facts(
         "licence": LICENCE,
         "earshot_version": _earshot_version(),
         "git_commit": _git_commit(),
-        "weights_sha256": _weights_sha256(proto),
+        "weights_sha256": weights_sha256(proto.SerializeToString()),
     }
-
-
-def _weights_sha256(proto: onnx.ModelProto) -> str:
-    """Over name, shape and bytes of every initializer, in the order of their names."""
-    digest = hashlib.sha256()
-    for item in sorted(proto.graph.initializer, key=lambda item: item.name):
-        array = onnx.numpy_helper.to_array(item)
-        digest.update(f"{item.name}{array.shape}{array.dtype}".encode() + array.tobytes())
-    return digest.hexdigest()
 
 
 def _earshot_version() -> str:

@@ -10,9 +10,10 @@ from typing import Any
 
 import numpy as np
 
+from asr.card import ENDPOINT, Endpoint
 from asr.decode.alphabet import Alphabet, Span
 from asr.decode.ctc_paths import align
-from asr.decode.endpoint import Endpointer, EndpointRules
+from asr.decode.endpoint import Endpointer
 from asr.decode.lm.fusion import Fusion
 from asr.events import Alternative, Event, Partial
 from asr.runtime.scorers import Scores
@@ -75,7 +76,7 @@ class BeamDecoder:
         beam: int,
         fusion: Fusion | None = None,
         n_best: int = 1,
-        rules: EndpointRules | None = None,
+        rules: Endpoint = ENDPOINT,
     ) -> None:
         self._alphabet = alphabet
         self._endpointer = Endpointer(alphabet, rules)

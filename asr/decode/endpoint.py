@@ -1,21 +1,9 @@
 """Where an utterance ends."""
 
 import math
-from typing import NamedTuple
 
+from asr.card import ENDPOINT, Endpoint
 from asr.decode.alphabet import Alphabet
-
-
-class EndpointRules(NamedTuple):
-    """When an utterance ends; all in seconds.
-
-    trailing_silence: without speech; soft_limit: of length, after which the next gap between words
-    ends it; hard_limit: of length, after which it ends in any case.
-    """
-
-    trailing_silence: float = 0.8
-    soft_limit: float = 30.0
-    hard_limit: float = 60.0
 
 
 class Endpointer:
@@ -27,13 +15,12 @@ class Endpointer:
     and in whatever way somebody talks.
     """
 
-    def __init__(self, alphabet: Alphabet, rules: EndpointRules | None = None) -> None:
-        trailing_silence, soft_limit, hard_limit = rules or EndpointRules()
+    def __init__(self, alphabet: Alphabet, rules: Endpoint = ENDPOINT) -> None:
         self._quiet = (alphabet.blank, alphabet.separator)
         self._gap = alphabet.blank if alphabet.separator is None else alphabet.separator
-        self._pause = math.ceil(trailing_silence / alphabet.frame_seconds)
-        self._long = round(soft_limit / alphabet.frame_seconds)
-        self._longest = round(hard_limit / alphabet.frame_seconds)
+        self._pause = math.ceil(rules.trailing_silence / alphabet.frame_seconds)
+        self._long = round(rules.soft_limit / alphabet.frame_seconds)
+        self._longest = round(rules.hard_limit / alphabet.frame_seconds)
         self.reset()
 
     def reset(self) -> None:

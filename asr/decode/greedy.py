@@ -7,8 +7,9 @@ from collections.abc import Iterable
 
 import numpy as np
 
+from asr.card import ENDPOINT, Endpoint
 from asr.decode.alphabet import SEPARATOR, Alphabet, Span
-from asr.decode.endpoint import Endpointer, EndpointRules
+from asr.decode.endpoint import Endpointer
 from asr.events import Event, Partial, Word
 from asr.runtime.scorers import Scores
 
@@ -16,7 +17,7 @@ from asr.runtime.scorers import Scores
 class GreedyDecoder:
     """Turns the frames of a CTC model into words, carrying what is open from push to push."""
 
-    def __init__(self, alphabet: Alphabet, rules: EndpointRules | None = None) -> None:
+    def __init__(self, alphabet: Alphabet, rules: Endpoint = ENDPOINT) -> None:
         self._alphabet = alphabet
         self._endpointer = Endpointer(alphabet, rules)
         self.reset()

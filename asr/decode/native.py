@@ -13,10 +13,11 @@ from typing import Any
 
 import numpy as np
 
+from asr.card import ENDPOINT, Endpoint
 from asr.decode.alphabet import Alphabet
 from asr.decode.base import DecodeError
 from asr.decode.ctc_paths import align
-from asr.decode.endpoint import Endpointer, EndpointRules
+from asr.decode.endpoint import Endpointer
 from asr.decode.lm.arpa import LN_10, NgramModel
 from asr.decode.lm.language_model import Weights, check_alphabet, sentence_scores
 from asr.events import Alternative, Event
@@ -144,7 +145,7 @@ class NativeDecoder:
         alphabet: Alphabet,
         search: NativeSearch,
         n_best: int = 1,
-        rules: EndpointRules | None = None,
+        rules: Endpoint = ENDPOINT,
     ) -> None:
         self._alphabet = alphabet
         self._search = search

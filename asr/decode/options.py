@@ -8,9 +8,8 @@ from pathlib import Path
 
 from asr.card import ModelCard
 from asr.decode.alphabet import Alphabet
-from asr.decode.base import DecodeError, Decoder
+from asr.decode.base import DecodeError, Decoder, chosen
 from asr.decode.beam import BeamDecoder
-from asr.decode.endpoint import EndpointRules
 from asr.decode.greedy import GreedyDecoder
 from asr.decode.guides.grammar import GrammarGuide
 from asr.decode.guides.hotwords import Hotwords
@@ -152,7 +151,7 @@ def _spotting(card: ModelCard, options: DecodeOptions | SpotOptions | None) -> S
 
 def _transcriber(card: ModelCard, options: DecodeOptions) -> Decoder:
     alphabet = Alphabet.of(card)
-    rules = _endpoint_rules(options)
+    rules = chosen(card.endpoint, options)
     if options.greedy:
         return GreedyDecoder(alphabet, rules)
     versions = tuple(_version(path) for path in options.files)
@@ -161,12 +160,6 @@ def _transcriber(card: ModelCard, options: DecodeOptions) -> Decoder:
         return NativeDecoder(alphabet, search, options.n_best, rules)
     guide = _guide(alphabet, options, versions)
     return BeamDecoder(alphabet, options.beam or BEAM, guide, options.n_best, rules)
-
-
-def _endpoint_rules(options: DecodeOptions) -> EndpointRules:
-    given = (options.trailing_silence, options.soft_limit, options.hard_limit)
-    pairs = zip(given, EndpointRules(), strict=True)
-    return EndpointRules(*(default if value is None else value for value, default in pairs))
 
 
 def _version(path: Path) -> tuple[int, int]:

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from asr.decode.alphabet import Alphabet
+from asr.decode.base import chosen
 from asr.decode.keywords.typed import (
     Arbiter,
     Keyword,
@@ -23,6 +24,7 @@ from asr.decode.keywords.typed import (
     SpotOptions,
     sounds_of,
     spellings,
+    with_thresholds,
 )
 from asr.evaluation.intervals import interval_over, share_interval
 from asr.evaluation.plots import plot_det
@@ -149,10 +151,11 @@ class Evaluation:
     def __init__(self, model: Model, options: SpotOptions) -> None:
         alphabet = Alphabet.of(model.card)
         self._model = model
-        self._keywords = options.keywords
-        self._finder = PeakFinder(alphabet, spellings(alphabet, options.keywords))
+        rules = chosen(model.card.spotting, options)
+        self._keywords = with_thresholds(options.keywords, rules)
+        self._finder = PeakFinder(alphabet, spellings(alphabet, self._keywords), rules)
         self._frame_seconds = alphabet.frame_seconds
-        self._refractory = round(options.refractory / alphabet.frame_seconds)
+        self._refractory = round(rules.refractory / alphabet.frame_seconds)
 
     def score(self, recordings: Sequence[Recording]) -> Iterator[Scored]:
         """Run the model over recordings; what cannot be read is left out with a warning."""

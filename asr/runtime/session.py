@@ -8,11 +8,13 @@ import onnxruntime as ort
 from onnxruntime.capi import onnxruntime_pybind11_state as ort_errors  # pyright: ignore
 
 from asr.card import CardError, ModelCard
+from asr.runtime.weights import WeightsError, weights_sha256
 from features.errors import EarshotError
 
 PCM = "pcm"
 LOG_PROBS = "log_probs"
 NEXT = "next_"
+CPU = "CPUExecutionProvider"
 
 State = dict[str, np.ndarray]
 
@@ -33,7 +35,12 @@ class ModelError(EarshotError, ValueError):
 
 
 def session_options(threads: int = 1) -> ort.SessionOptions:
-    """Return how a model runs: on one thread by default, as a step is too small to share."""
+    """Return how a model runs: on one thread by default, as a step is too small to share.
+
+    Raises ModelError for less than one.
+    """
+    if threads < 1:
+        raise ModelError(f"{threads} threads run nothing; give 1 or more")
     options = ort.SessionOptions()
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
@@ -41,11 +48,17 @@ def session_options(threads: int = 1) -> ort.SessionOptions:
     return options
 
 
-def open_session(path: Path, options: ort.SessionOptions | None = None) -> ort.InferenceSession:
+def open_session(
+    path: Path, options: ort.SessionOptions | None = None, provider: str = CPU
+) -> ort.InferenceSession:
     """Open a graph; `session_options()` if no others are given. Raises ModelError."""
+    if provider not in (available := ort.get_available_providers()):
+        raise ModelError(
+            f"{provider}: is no provider of this onnxruntime; it has {', '.join(available)}"
+        )
     try:
         options = options or session_options()
-        return ort.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+        return ort.InferenceSession(path, options, providers=[provider])
     except UNREADABLE as error:
         raise ModelError(
             f"{path}: cannot be opened as an ONNX model ({reason(error)}); "
@@ -62,6 +75,19 @@ def check_contract(session: ort.InferenceSession, card: ModelCard, path: Path) -
     """Raise CardError where the graph breaks the contract that its card promises."""
     for mismatch in _mismatches(session, card):
         raise CardError(f"{path}: its graph and its card differ ({mismatch}); export it again")
+
+
+def check_weights(card: ModelCard, path: Path) -> None:
+    """Raise CardError if the weights of a file are not those that its card was written for."""
+    try:
+        found = weights_sha256(path.read_bytes())
+    except (OSError, WeightsError) as error:
+        raise CardError(f"{path}: cannot be checked against its card ({error})") from None
+    if found != card.weights_sha256:
+        raise CardError(
+            f"{path}: its weights are not those that its card is about (weights_sha256); the file "
+            "was changed or damaged, so export or copy it again"
+        )
 
 
 def fixed_size(size: int | str | None) -> int | None:

@@ -8,10 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from asr.card import ModelCard, Trigger
+from asr.card import ENDPOINT, ModelCard, Trigger
 from asr.decode.alphabet import Alphabet
 from asr.decode.beam import BeamDecoder
-from asr.decode.endpoint import EndpointRules
 from asr.decode.greedy import GreedyDecoder
 from asr.decode.keywords.trained import KeywordTrigger
 from asr.decode.keywords.typed import SpotOptions, parse_keywords
@@ -21,7 +20,8 @@ from tests.support.decoding import of_speech, scored
 from tests.support.tiny_models import HOP, KEYWORDS, LETTERS, SAMPLE_RATE, WORDS, card
 
 FRAME = HOP / SAMPLE_RATE
-PAUSE_SECONDS, LONG_SECONDS, LONGEST_SECONDS = EndpointRules()
+PAUSE_SECONDS, LONG_SECONDS = ENDPOINT.trailing_silence, ENDPOINT.soft_limit
+LONGEST_SECONDS = ENDPOINT.hard_limit
 PAUSE = round(PAUSE_SECONDS / FRAME)
 SPELLING = card("ctc", LETTERS)
 NAMING = card("ctc", WORDS)

@@ -4,6 +4,7 @@ import itertools
 import math
 import pickle
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,12 +12,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from asr.card import SPOTTING, Spotting
 from asr.decode.alphabet import Alphabet
 from asr.decode.base import DecodeError
 from asr.decode.keywords.typed import (
-    CONFIRM_SECONDS,
     LEAST_SCORE,
-    LINGER,
     Arbiter,
     Keyword,
     KeywordSpotter,
@@ -27,7 +27,7 @@ from asr.decode.keywords.typed import (
     parse_keywords,
     spellings,
 )
-from asr.events import Detection, NearMiss
+from asr.events import Detection, Event, NearMiss
 from asr.model import Model, ModelError, load
 from asr.recognise import spot
 from asr.stream import Stream
@@ -36,7 +36,7 @@ from tests.support.ctc_by_definition import scores_of
 from tests.support.decoding import scored
 from tests.support.tiny_models import SAMPLE_RATE, card, tones
 
-HOP_OF_PEAK = round(CONFIRM_SECONDS * SAMPLE_RATE)  # a peak stands for one frame on either side
+HOP_OF_PEAK = round(SPOTTING.confirm * SAMPLE_RATE)  # a peak stands for one frame on either side
 CARD = card("ctc", ("<blank>", " ", "a", "b"), hop_length=HOP_OF_PEAK, block_length=HOP_OF_PEAK)
 ALPHABET = Alphabet.of(CARD)
 TEXTS = ("a", "ab", "aa", "b a", "abb", "bab")
@@ -50,7 +50,7 @@ def finder(*texts: str) -> PeakFinder:
 def best_path(log_probs: np.ndarray, text: str, end: int) -> tuple[float, int]:
     """The score of the best path that ends with the frame before `end`, and its first frame."""
     blank, separator, *letters = (log_probs - log_probs.max(axis=1, keepdims=True)).T.astype(float)
-    linger = LINGER * ALPHABET.frame_seconds
+    linger = SPOTTING.linger * ALPHABET.frame_seconds
     costs = dict(zip("-ab", [np.maximum(blank, separator) - linger, *letters], strict=True))
     best = (-math.inf, 0)
     for start in range(end):
@@ -195,7 +195,7 @@ def test_a_detection_comes_after_the_peak_and_soon(model: Model) -> None:
     assert isinstance(found, Detection) and found.start is not None and found.end is not None
     delay = found.time - found.end
     block = tiny_models.BLOCK / SAMPLE_RATE
-    latest = 2 * CONFIRM_SECONDS + tiny_models.LOOK_AHEAD / SAMPLE_RATE + block
+    latest = 2 * SPOTTING.confirm + tiny_models.LOOK_AHEAD / SAMPLE_RATE + block
     # The sound ends before the peak is certain: the end of the audio settles it.
     assert 0.0 <= delay <= latest
     silence = np.zeros(SAMPLE_RATE, np.float32)
@@ -280,9 +280,26 @@ def test_keywords_that_cannot_be_are_refused(text: str, complaint: str) -> None:
         KeywordSpotter(CARD, SpotOptions(keywords=parse_keywords(text)))
 
 
-def test_a_refractory_time_is_no_negative_one() -> None:
-    with pytest.raises(DecodeError, match=r"refractory time -1\.0 is negative"):
-        SpotOptions(keywords=(Keyword("ab"),), refractory=-1.0)
+@pytest.mark.parametrize("name", ["refractory", "confirm", "linger"])
+def test_rules_that_make_no_sense_raise(name: str) -> None:
+    with pytest.raises(DecodeError, match=f"{name} -1 makes no sense"):
+        SpotOptions(keywords=parse_keywords("a"), **{name: -1.0})  # pyright: ignore[reportArgumentType]
+
+
+def test_rules_of_the_options_take_the_place_of_those_of_the_card() -> None:
+    keywords = parse_keywords("ab, ba")
+    scores = scored(scores_of(3, 400, sharpness=4.0))
+
+    def detections(rules: Spotting, **given: float) -> list[Event]:
+        model_card = replace(CARD, spotting=rules)
+        options = SpotOptions(keywords=keywords, **given)  # pyright: ignore[reportArgumentType]
+        spotter = KeywordSpotter(model_card, options)
+        return spotter.push(scores) + spotter.finish()
+
+    others = Spotting(threshold=0.4, refractory=0.1, confirm=0.05, linger=0.5)
+    given = {"refractory": 0.1, "confirm": 0.05, "linger": 0.5}
+    low = replace(SPOTTING, threshold=0.4)
+    assert detections(others) == detections(low, **given) != detections(low)
 
 
 @pytest.mark.parametrize(

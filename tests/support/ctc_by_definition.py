@@ -8,9 +8,9 @@ from collections.abc import Callable, Sequence
 import numpy as np
 import pytest
 
+from asr.card import ENDPOINT
 from asr.decode.alphabet import Alphabet
 from asr.decode.beam import BeamDecoder
-from asr.decode.endpoint import EndpointRules
 from asr.decode.lm.arpa import END, NgramModel
 from asr.decode.lm.fusion import Fusion
 from asr.decode.lm.language_model import Weights
@@ -21,7 +21,7 @@ from tests.support.tiny_models import HOP, SAMPLE_RATE, WORDS, card
 SPELLING = Alphabet.of(card("ctc", ("<blank>", " ", "a", "b")))
 NAMING = Alphabet.of(card("ctc", WORDS))
 EVERYTHING = 10_000
-PAUSE = round(EndpointRules().trailing_silence * SAMPLE_RATE / HOP)
+PAUSE = round(ENDPOINT.trailing_silence * SAMPLE_RATE / HOP)
 WEIGHTS = Weights(alpha=0.7, beta=0.4, oov=-3.0)
 
 Score = Callable[[str], float]

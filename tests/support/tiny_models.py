@@ -7,6 +7,7 @@ frequency f, whatever its loudness, and stays so in frames that the tone fills i
 import dataclasses
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,17 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-from asr.card import METADATA_KEY, SCHEMA_VERSION, UNCALIBRATED, DataSource, ModelCard, Trigger
+from asr.card import (
+    ENDPOINT,
+    METADATA_KEY,
+    SCHEMA_VERSION,
+    SPOTTING,
+    UNCALIBRATED,
+    DataSource,
+    ModelCard,
+    Trigger,
+)
+from asr.runtime.weights import weights_sha256
 
 SAMPLE_RATE = 16000
 HOP = 160
@@ -55,6 +66,8 @@ def card(task: str, labels: Sequence[str], **fields: Any) -> ModelCard:
         "encoder": {},
         "trigger": Trigger(threshold=0.5, smoothing=0.12, refractory=0.4) if spots else None,
         "calibration": None if spots else UNCALIBRATED,
+        "endpoint": None if spots else ENDPOINT,
+        "spotting": None if spots else SPOTTING,
         "precision": "fp32",
         "parameters": 0,
         "metrics": {},
@@ -229,6 +242,8 @@ class Graph:
         graph = helper.make_graph(self.nodes, "tiny", inputs, outputs, self.constants)
         opset = [helper.make_opsetid("", 17)]
         model = helper.make_model(graph, opset_imports=opset, ir_version=8)
+        weights = weights_sha256(model.SerializeToString())
+        model_card = replace(model_card, weights_sha256=weights)
         helper.set_model_props(model, {METADATA_KEY: model_card.to_json()})
         onnx.checker.check_model(model)
         onnx.save(model, path)

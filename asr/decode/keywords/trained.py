@@ -6,7 +6,7 @@ from functools import reduce
 import numpy as np
 
 from asr.card import ModelCard
-from asr.decode.base import DecodeError
+from asr.decode.base import DecodeError, chosen
 from asr.decode.keywords.typed import SpotOptions
 from asr.events import Detection, Event
 from asr.runtime.scorers import Scores
@@ -27,11 +27,12 @@ class KeywordTrigger:
         if card.trigger is None:
             raise ValueError(f"model {card.name} has no trigger settings")
         self._labels = card.labels
-        thresholds = _thresholds(card, card.trigger.threshold, options)
+        rules = chosen(card.trigger, options)
+        thresholds = _thresholds(card, rules.threshold, options)
         self._threshold = np.array([thresholds.get(label, np.inf) for label in card.labels], "f4")
         self._sample_rate = card.sample_rate
-        self._smoothing = round(card.trigger.smoothing * card.sample_rate)
-        self._refractory = round(card.trigger.refractory * card.sample_rate)
+        self._smoothing = round(rules.smoothing * card.sample_rate)
+        self._refractory = round(rules.refractory * card.sample_rate)
         self.reset()
 
     def reset(self) -> None:

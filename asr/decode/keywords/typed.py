@@ -14,18 +14,12 @@ from typing import NamedTuple
 
 import numpy as np
 
-from asr.card import ModelCard
+from asr.card import SPOTTING, ModelCard, Spotting
 from asr.decode.alphabet import Alphabet
-from asr.decode.base import DecodeError
+from asr.decode.base import DecodeError, chosen
 from asr.events import Detection, Event, NearMiss
 from asr.runtime.scorers import Scores
 
-THRESHOLD = 0.7
-REFRACTORY_SECONDS = 0.5
-# A score is a peak if it is the best for so long before and after; it waits for as long again, so
-# that a keyword that fits the same sound better can come forward. A detection is as late as both.
-CONFIRM_SECONDS = 0.12
-LINGER = 1.5  # what a second between two labels costs, lest letters far apart make a word
 LEAST_SCORE = 0.01  # no peak is lower
 NEAR = 0.5  # a near miss has at least this share of its threshold
 SHORT_LETTERS = 4
@@ -40,22 +34,26 @@ class Keyword(NamedTuple):
 
     @property
     def spelt_threshold(self) -> float:
-        """The threshold where the keyword is found by its letters."""
-        return THRESHOLD if self.threshold is None else self.threshold
+        """The threshold where the keyword is found by its letters; see `with_thresholds`."""
+        return SPOTTING.threshold if self.threshold is None else self.threshold
 
 
 @dataclass(frozen=True, kw_only=True)
 class SpotOptions:
     """Which keywords to spot: any, for a model that transcribes; some of its own, for another.
 
-    After a detection there is none for `refractory` seconds, and near_misses tells those as well:
-    both are for a model that transcribes.
+    refractory, confirm, linger: in place of what the card says, see `Spotting` and `Trigger`; the
+        last two are for a model that transcribes.
+    near_misses: report also what nearly was a keyword, and why it is none; for a model that
+        transcribes.
     Raises DecodeError if a number makes no sense, or if a keyword is missing or there twice.
     """
 
     keywords: tuple[Keyword, ...]
-    refractory: float = REFRACTORY_SECONDS
+    refractory: float | None = None
     near_misses: bool = False
+    confirm: float | None = None
+    linger: float | None = None
 
     def __post_init__(self) -> None:
         if not self.keywords or not all(sounds_of(keyword.text) for keyword in self.keywords):
@@ -68,8 +66,10 @@ class SpotOptions:
                 raise DecodeError(
                     f"keyword '{text}': threshold {threshold:g} is not in (0, 1]; give '{text}=0.6'"
                 )
-        if self.refractory < 0.0:
-            raise DecodeError(f"refractory time {self.refractory} is negative; give seconds")
+        for name in ("refractory", "confirm", "linger"):
+            value = getattr(self, name)
+            if value is not None and not 0.0 <= value < math.inf:
+                raise DecodeError(f"{name} {value:g} makes no sense; give 0 or more")
 
 
 def parse_keywords(text: str) -> tuple[Keyword, ...]:
@@ -139,16 +139,25 @@ class Peak(NamedTuple):
 class PeakFinder:
     """Follows the best path through each keyword that ends now, and finds where it fits best.
 
-    `confirm`: for how many frames before and after it a peak stands.
+    A score is a peak if it is the best for `rules.confirm` seconds before and after; it waits for
+    as long again, so that a keyword that fits the same sound better can come forward. A detection
+    is as late as both. `confirm`: the same in frames.
 
     The score in frame t is exp(S / L) for a keyword of L labels. S is the largest sum, over the
     frames of a path that reads the keyword, starts anywhere and ends with its last label in t, of
-    log p(label of the path) - max log p; time between two labels costs LINGER besides. A separator
+    log p(label of the path) - max log p; time between two labels costs
+    `rules.linger` a second besides. A separator
     makes no sound: it is as good as a blank, and "wild fire" the same as "wildfire".
     """
 
-    def __init__(self, alphabet: Alphabet, spellings: Sequence[Sequence[int]]) -> None:
+    def __init__(
+        self,
+        alphabet: Alphabet,
+        spellings: Sequence[Sequence[int]],
+        rules: Spotting = SPOTTING,
+    ) -> None:
         self._alphabet = alphabet
+        self._linger = rules.linger * alphabet.frame_seconds
         self._lengths = np.array([len(spelling) for spelling in spellings])
         # Labels with a blank between any two; what follows a shorter keyword's last is not used.
         self._states = np.full((len(spellings), 2 * self._lengths.max() - 1), alphabet.blank)
@@ -158,7 +167,7 @@ class PeakFinder:
         skips = self._states[:, 2::2] != self._states[:, :-2:2]
         self._forbidden[:, 2::2][skips] = 0.0
         self._last = 2 * self._lengths[:, None]  # columns of the last labels in _best and _starts
-        self.confirm = max(1, round(CONFIRM_SECONDS / alphabet.frame_seconds))
+        self.confirm = max(1, round(rules.confirm / alphabet.frame_seconds))
         self.reset()
 
     def reset(self) -> None:
@@ -179,7 +188,7 @@ class PeakFinder:
         blank, separator = self._alphabet.blank, self._alphabet.separator
         if separator is not None:
             costs[:, blank] = np.maximum(costs[:, blank], costs[:, separator])
-        costs[:, blank] -= LINGER * self._alphabet.frame_seconds
+        costs[:, blank] -= self._linger
         return [peak for row in costs for peak in self._advance(row)]
 
     def finish(self) -> list[Peak]:
@@ -285,7 +294,7 @@ class Arbiter:
 
 
 class KeywordSpotter:
-    """Says when a keyword was said, 2 * CONFIRM_SECONDS after its last label; see PeakFinder.
+    """Says when a keyword was said, twice `confirm` after its last label; see PeakFinder.
 
     Raises DecodeError if the model cannot say a keyword.
     """
@@ -294,10 +303,12 @@ class KeywordSpotter:
         alphabet = Alphabet.of(card)
         self._sample_rate = card.sample_rate
         self._frame_seconds = alphabet.frame_seconds
-        self._options = options
-        self._finder = PeakFinder(alphabet, spellings(alphabet, options.keywords))
-        refractory = round(options.refractory / alphabet.frame_seconds)
-        self._arbiter = Arbiter(options.keywords, refractory, self._finder.confirm)
+        rules = chosen(card.spotting, options)
+        self._near_misses = options.near_misses
+        self._keywords = with_thresholds(options.keywords, rules)
+        self._finder = PeakFinder(alphabet, spellings(alphabet, self._keywords), rules)
+        refractory = round(rules.refractory / alphabet.frame_seconds)
+        self._arbiter = Arbiter(self._keywords, refractory, self._finder.confirm)
         self.reset()
 
     def reset(self) -> None:
@@ -320,14 +331,22 @@ class KeywordSpotter:
     def _events(self, verdicts: Sequence[Verdict]) -> list[Event]:
         events: list[Event] = []
         for (number, score, first, last), reason in verdicts:
-            keyword = self._options.keywords[number]
+            keyword = self._keywords[number]
             start, end = first * self._frame_seconds, last * self._frame_seconds
             time = self._end / self._sample_rate
             if not reason:
                 events.append(Detection(time, keyword.text, score, start, end))
-            elif self._options.near_misses and score >= NEAR * keyword.spelt_threshold:
+            elif self._near_misses and score >= NEAR * keyword.spelt_threshold:
                 events.append(NearMiss(time, keyword.text, score, start, end, reason))
         return events
+
+
+def with_thresholds(keywords: Sequence[Keyword], rules: Spotting) -> tuple[Keyword, ...]:
+    """Give keywords without a threshold of their own that of the rules."""
+    return tuple(
+        keyword._replace(threshold=rules.threshold) if keyword.threshold is None else keyword
+        for keyword in keywords
+    )
 
 
 def spellings(alphabet: Alphabet, keywords: Sequence[Keyword]) -> list[list[int]]:
