@@ -245,7 +245,7 @@ def test_a_damaged_file_is_reported(tmp_path: Path, caplog: pytest.LogCaptureFix
     with caplog.at_level(logging.WARNING):
         audio = read_audio(path, RATE)
     assert [record.getMessage() for record in caplog.records] == [
-        f"{path}: damaged, only its first {len(audio) / RATE:.2f} s were read"
+        f"{path}: damaged: only its first {len(audio) / RATE:.2f} s can be decoded"
     ]
 
 

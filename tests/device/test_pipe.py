@@ -104,7 +104,9 @@ def test_half_a_sample_at_the_end_is_told(
 ) -> None:
     with caplog.at_level(logging.WARNING):
         assert len(hear(piped(bytes(7)), source_rate=RATE)) == 3
-    assert caplog.messages == ["standard input: ends inside a sample; is it 16-bit mono PCM?"]
+    assert caplog.messages == [
+        "standard input: damaged: it ends inside a sample; is it 16-bit mono PCM?"
+    ]
 
 
 @pytest.mark.parametrize("source_rate", [None, RATE])
