@@ -82,7 +82,8 @@ def open_bytes(chunks: Iterable[bytes]) -> Iterator[ForwardFile]:
     outlet, inlet = os.pipe()
 
     def pour() -> None:
-        with contextlib.suppress(BrokenPipeError), os.fdopen(inlet, "wb", 0) as file:
+        gone = (BrokenPipeError, ValueError)  # the reader; the source, closed after an error
+        with contextlib.suppress(*gone), os.fdopen(inlet, "wb", 0) as file:
             for chunk in chunks:
                 file.write(chunk)
 

@@ -1,7 +1,11 @@
 """Reading audio: every format, rate and width comes out the same, every bad file says why not."""
 
+import io
 import logging
 import os
+import shutil
+import subprocess
+import sys
 import tracemalloc
 from pathlib import Path
 from typing import Any
@@ -12,7 +16,10 @@ import soundfile as sf
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from features.audio import AudioError, find_audio, read_audio, stream_audio
+from features.audio import AudioError, find_audio, read_audio, stream_audio, stream_pipe
+from features.audio.mp3 import mp3_frames
+from features.audio.parts import Damage
+from features.audio.window import Window
 
 RATE = 16000
 FORMATS = {
@@ -290,3 +297,204 @@ def test_real_recordings_are_read() -> None:
             assert audio.std() > 0.0
             if len(audio) < 60 * RATE:
                 assert np.array_equal(streamed(path), audio)
+
+
+def joined(tmp_path: Path, suffix: str) -> tuple[Path, np.ndarray]:
+    """A file and the same twice over, and what the first of them holds."""
+    path = write(tmp_path / f"once.{suffix}", tone(1.0, RATE), **FORMATS[suffix])
+    twice = tmp_path / f"twice.{suffix}"
+    twice.write_bytes(2 * path.read_bytes())
+    return twice, read_audio(path, RATE)
+
+
+@pytest.mark.parametrize("suffix", ["mp3", "ogg", "opus"])
+def test_joined_recordings_are_read_one_after_the_other(
+    suffix: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    path, once = joined(tmp_path, suffix)
+    audio = read_audio(path, RATE)
+    assert np.abs(audio - np.tile(once, 2)).max() < 1e-4
+    assert np.array_equal(streamed(path), audio)
+    assert np.array_equal(read_audio(path.read_bytes(), RATE), audio)
+    assert not caplog.records
+
+
+def mp3_frames_of(path: Path) -> list[bytes]:
+    return [unit.data for unit in mp3_frames(Window(io.BytesIO(path.read_bytes())), Damage())]
+
+
+def test_mp3_of_unknown_length_is_read_to_its_end(tmp_path: Path) -> None:
+    """Without the tag that counts its frames, libsndfile guesses from the size of the first."""
+    samples = np.concatenate([np.zeros(4 * RATE, np.float32), tone(4.0, RATE, 3000.0)])
+    path = write(tmp_path / "a.mp3", samples, bitrate_mode="VARIABLE", compression_level=0.9)
+    path.write_bytes(b"".join(mp3_frames_of(path)[1:]))
+    assert 8.0 <= len(read_audio(path, RATE)) / RATE < 8.2
+
+
+def test_mp3_goes_on_after_a_hole(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str]
+) -> None:
+    path = write(tmp_path / "a.mp3", tone(4.0, RATE))
+    frames = mp3_frames_of(path)
+    middle = len(frames) // 2
+    path.write_bytes(b"".join([*frames[:middle], bytes(4000), *frames[middle:]]))
+    audio = read_audio(path, RATE)
+    assert len(audio) > 3.9 * RATE
+    after = audio[
+        -3 * RATE // 2 : -RATE // 2
+    ]  # right after a hole, frames lack bits from before it
+    assert np.std(after) == pytest.approx(0.5 / np.sqrt(2), rel=0.05)
+    assert np.array_equal(streamed(path), audio)
+    assert "4000 bytes in one place" in caplog.messages[0]
+    assert capfd.readouterr().err == ""
+
+
+def test_ogg_says_what_it_lost(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    path = write(tmp_path / "a.ogg", tone(9.0, RATE), **FORMATS["ogg"])
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+    assert len(read_audio(path, RATE)) > 0
+    assert "are no sound, the rest was read" in caplog.messages[0]
+
+
+@pytest.mark.parametrize(("riff", "data"), [(0, 0), (36, 0), (None, 0), (2**32 - 1, 2**32 - 1)])
+def test_wav_whose_header_was_never_finished_is_read(
+    riff: int | None, data: int, tmp_path: Path
+) -> None:
+    path = write(tmp_path / "a.wav", tone(1.0, RATE))
+    expected, content = read_audio(path, RATE), bytearray(path.read_bytes())
+    if riff is not None:
+        content[4:8] = riff.to_bytes(4, "little")
+    content[40:44] = data.to_bytes(4, "little")
+    path.write_bytes(content)
+    assert np.array_equal(read_audio(path, RATE), expected)
+    assert np.array_equal(streamed(path), expected)
+
+
+def test_wav_that_ends_early_is_reported(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    path = write(tmp_path / "a.wav", tone(1.0, RATE))
+    path.write_bytes(path.read_bytes()[:-2000])
+    assert len(read_audio(path, RATE)) == RATE - 1000
+    assert caplog.messages == [f"{path}: damaged: 2000 of its 32000 bytes are missing"]
+
+
+def test_channels_in_opposite_phase_do_not_cancel(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    left = tone(1.0, RATE)
+    path = write(tmp_path / "a.wav", np.stack([left, -0.97 * left], axis=1), subtype="FLOAT")
+    audio = read_audio(path, RATE)
+    assert np.array_equal(audio, left)
+    assert len(caplog.records) == 1
+    assert "opposite phase" in caplog.messages[0]
+    for block_seconds in (0.007, 0.02, 0.3):
+        assert np.array_equal(streamed(path, block_seconds), audio)
+
+
+@pytest.mark.parametrize(
+    "name", [b"caf\xe9.wav", "caf\u00e9.wav".encode(), b"new\nline\x1b[2J.wav"]
+)
+def test_any_name_is_read_and_shown_on_one_line(name: bytes, tmp_path: Path) -> None:
+    path = tmp_path / os.fsdecode(name)
+    plain = write(tmp_path / "plain", tone(0.1, RATE), format="WAV")
+    path.write_bytes(plain.read_bytes())
+    assert np.array_equal(read_audio(path, RATE), read_audio(plain, RATE))
+    assert find_audio(tmp_path) == [path]
+    path.write_bytes(b"no sound " * 100)
+    with pytest.raises(AudioError) as error:
+        read_audio(path, RATE)
+    assert str(error.value).isprintable()
+    str(error.value).encode()
+
+
+def test_rates_no_recorder_has_are_refused(tmp_path: Path) -> None:
+    path = write(tmp_path / "slow.wav", np.zeros(3000), 1)
+    assert "its rate is 1 Hz" in refused(path)
+    for rate in (999, 10**9, float("nan")):
+        with pytest.raises(AudioError, match="its rate is"):
+            read_audio(np.zeros(8), RATE, source_rate=rate)
+
+
+def test_whatever_holds_samples_is_audio(tmp_path: Path) -> None:
+    samples = tone(0.2, RATE)
+    path = write(tmp_path / "a.wav", samples, subtype="FLOAT")
+    content = path.read_bytes()
+    spent = io.BytesIO(content)
+    spent.read()
+    with path.open("rb") as file:
+        sources = [content, bytearray(content), spent, file, list(samples), np.ma.array(samples)]
+        for source in sources:
+            assert np.array_equal(read_audio(source, RATE), samples)
+            assert np.array_equal(np.concatenate(list(stream_audio(source, RATE))), samples)
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        iter([np.zeros(8)]),
+        io.StringIO("a"),
+        b"",
+        b"no sound",
+        io.BytesIO(),
+        None,
+        [[1.0], []],
+        3,
+        np.ma.array([1.0, 2.0], mask=[False, True]),
+        {"a": 1},
+        "a\0b.wav",
+    ],
+)
+def test_what_holds_none_is_refused_in_one_line(source: Any) -> None:
+    with pytest.raises(AudioError) as error:
+        read_audio(source, RATE)
+    assert "\n" not in str(error.value)
+
+
+def hide_media_readers(monkeypatch: pytest.MonkeyPatch, *, ffmpeg: bool) -> None:
+    monkeypatch.setitem(sys.modules, "av", None)
+    if not ffmpeg:
+        monkeypatch.setenv("PATH", "")
+
+
+def write_m4a(path: Path, samples: np.ndarray) -> Path:
+    av = pytest.importorskip("av")
+    with av.open(str(path), "w", format="mp4") as container:
+        stream = container.add_stream("aac", rate=RATE, layout="mono")
+        frame = av.AudioFrame.from_ndarray(samples[None], format="fltp", layout="mono")
+        frame.sample_rate = RATE
+        container.mux(stream.encode(frame))
+        container.mux(stream.encode(None))
+    return path
+
+
+@pytest.mark.parametrize("reader", ["PyAV", "ffmpeg"])
+def test_what_phones_record_is_read(
+    reader: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = write_m4a(tmp_path / os.fsdecode(b"phon\xe9.m4a"), tone(1.0, RATE))
+    if reader == "ffmpeg":
+        if not shutil.which("ffmpeg"):
+            pytest.skip("no ffmpeg here")
+        hide_media_readers(monkeypatch, ffmpeg=True)
+    audio = read_audio(path, RATE)
+    assert abs(len(audio) - RATE) < 0.1 * RATE
+    assert np.std(audio[RATE // 4 : RATE // 2]) == pytest.approx(0.5 / np.sqrt(2), rel=0.05)
+    assert np.array_equal(streamed(path), audio)
+    assert np.array_equal(read_audio(path.read_bytes(), RATE), audio)
+    with subprocess.Popen(["cat", path], stdout=subprocess.PIPE) as cat:
+        assert np.array_equal(np.concatenate(list(stream_pipe(cat.stdout, RATE))), audio)
+    assert find_audio(tmp_path) == [path]
+
+
+def test_what_nothing_here_reads_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = write_m4a(tmp_path / "phone.m4a", tone(0.5, RATE))
+    hide_media_readers(monkeypatch, ffmpeg=False)
+    assert "earshot-asr[media]" in refused(path)
+    with pytest.raises(AudioError, match=r"1 \.m4a"):
+        find_audio(tmp_path)
+    other = write(tmp_path / "a.oga", tone(0.5, RATE), format="OGG")
+    assert find_audio(tmp_path) == [other]
+    assert "left out 1 .m4a" in caplog.messages[0]
