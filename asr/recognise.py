@@ -1,7 +1,6 @@
 """Files and arrays to transcripts and keywords, through the same stream as the microphone."""
 
 import contextlib
-import os
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
@@ -15,9 +14,8 @@ from asr.runtime.samples import StreamError
 from asr.runtime.scorers import NOTHING
 from asr.runtime.session import ModelError
 from asr.stream import Stream
-from features.audio import AudioError, read_audio, stream_audio
+from features.audio import AudioError, Source, name_of, stream_audio
 
-Source = str | os.PathLike[str] | np.ndarray
 Progress = Callable[[float], None]
 
 
@@ -42,7 +40,8 @@ def transcribe(
     options: DecodeOptions | None = None,
     progress: Progress | None = None,
 ) -> Transcript:
-    """Transcribe a file, or an array at `sample_rate` (the model's own if not given).
+    """Transcribe a file (its path, its bytes, or a binary file object), or samples in anything
+    array-like at `sample_rate` (the model's own if not given).
 
     A file of any length takes the same memory. `options` say how the scores are decoded; `progress`
     is called with the seconds of audio that are done, as they grow. Raises
@@ -52,12 +51,12 @@ def transcribe(
 
     def counted() -> Iterator[np.ndarray]:
         nonlocal samples
-        for block in _blocks(source, sample_rate, model.card.sample_rate):
+        for block in stream_audio(source, model.card.sample_rate, source_rate=sample_rate):
             samples += len(block)
             yield block
 
     blocks = _reported(counted(), model.card.sample_rate, progress)
-    events = _file_events(transcribing_stream(model, options), blocks, _name(source))
+    events = _file_events(transcribing_stream(model, options), blocks, name_of(source))
     segments = tuple(event for event in events if isinstance(event, Utterance))
     text = " ".join(segment.text for segment in segments)
     return Transcript(text, segments, samples / model.card.sample_rate)
@@ -70,15 +69,15 @@ def spot(
     options: SpotOptions | None = None,
     progress: Progress | None = None,
 ) -> list[Detection | NearMiss]:
-    """Find the keywords in a file, or in an array at `sample_rate` (the model's by default).
+    """Find the keywords in a source, as for `transcribe`.
 
     options: which, for a model that transcribes. progress: as for `transcribe`. Raises ModelError
     if there are none for such a model or some for another, DecodeError if it cannot say them,
     AudioError if the audio cannot be used.
     """
-    blocks = _blocks(source, sample_rate, model.card.sample_rate)
+    blocks = stream_audio(source, model.card.sample_rate, source_rate=sample_rate)
     blocks = _reported(blocks, model.card.sample_rate, progress)
-    events = _file_events(spotting_stream(model, options), blocks, _name(source))
+    events = _file_events(spotting_stream(model, options), blocks, name_of(source))
     return [event for event in events if isinstance(event, Detection | NearMiss)]
 
 
@@ -168,16 +167,3 @@ def _reported(
         samples += len(block)
         if progress:
             progress(samples / sample_rate)
-
-
-def _name(source: Source) -> str:
-    return "audio array" if isinstance(source, np.ndarray) else str(source)
-
-
-def _blocks(source: Source, source_rate: int | None, sample_rate: int) -> Iterator[np.ndarray]:
-    if isinstance(source, np.ndarray):
-        yield read_audio(source, sample_rate, source_rate=source_rate)
-    elif source_rate is not None:
-        raise AudioError(f"{source}: a file states its own rate; leave sample_rate out")
-    else:
-        yield from stream_audio(source, sample_rate)

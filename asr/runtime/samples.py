@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from features.audio import PEAK_LIMIT
+from features.audio.samples import fault_of
 from features.errors import EarshotError
 
 
@@ -12,17 +12,13 @@ class StreamError(EarshotError, ValueError):
 
 def checked(samples: np.ndarray) -> np.ndarray:
     """Return `samples` if they are float32 (n,) of sensible size. Raises StreamError."""
-    if not isinstance(samples, np.ndarray) or samples.dtype != np.float32 or samples.ndim != 1:
+    plain = isinstance(samples, np.ndarray) and not np.ma.isMaskedArray(samples)
+    if not plain or samples.dtype != np.float32 or samples.ndim != 1:
         kind = getattr(samples, "dtype", type(samples).__name__)
         raise StreamError(
             f"a stream takes float32 (samples,), not {kind} {getattr(samples, 'shape', '')}; "
             "features.audio.read_audio makes it from anything"
         )
-    peak = np.abs(samples).max(initial=0.0)
-    if not np.isfinite(peak):
-        raise StreamError("the audio has NaN or infinite samples; check where it comes from")
-    if peak > PEAK_LIMIT:
-        raise StreamError(
-            f"float samples reach {peak:.4g} but belong in [-1, 1]; divide 16-bit values by 32768"
-        )
+    if fault := fault_of(samples):
+        raise StreamError(f"the audio {fault}")
     return samples

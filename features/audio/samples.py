@@ -27,7 +27,5 @@ def fault_of(samples: np.ndarray) -> str:
     if not np.isfinite(peak):  # NaN as well: max and min hand it on
         return "has samples that are NaN or infinite; export or record it again"
     if peak > PEAK_LIMIT:
-        return (
-            f"float samples reach {peak:.4g} but belong in [-1, 1]; divide 16-bit values by 32768"
-        )
+        return f"reaches {peak:.4g} but belongs in [-1, 1]; divide 16-bit values by 32768"
     return ""

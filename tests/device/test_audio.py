@@ -483,6 +483,7 @@ def test_what_phones_record_is_read(
     assert np.array_equal(streamed(path), audio)
     assert np.array_equal(read_audio(path.read_bytes(), RATE), audio)
     with subprocess.Popen(["cat", path], stdout=subprocess.PIPE) as cat:
+        assert cat.stdout
         assert np.array_equal(np.concatenate(list(stream_pipe(cat.stdout, RATE))), audio)
     assert find_audio(tmp_path) == [path]
 

@@ -1,14 +1,20 @@
 """The public interface: what `import asr` offers, and how it can be started."""
 
+import io
 import pickle
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+import soundfile
+import torch
 
 import asr
+from tests.support import tiny_models
 from tests.support.tiny_models import streaming_ctc, tones
 
 
@@ -43,3 +49,51 @@ def test_pickled_model_gives_the_same_scores(tmp_path: Path) -> None:
     assert copy.card == model.card
     audio = tones("a", "b")
     np.testing.assert_array_equal(copy.log_probs(audio), model.log_probs(audio))
+
+
+def wav_of(samples: np.ndarray) -> bytes:
+    file = io.BytesIO()
+    soundfile.write(file, samples, tiny_models.SAMPLE_RATE, format="WAV", subtype="FLOAT")
+    return file.getvalue()
+
+
+@pytest.mark.parametrize(
+    "form",
+    [
+        wav_of,
+        lambda samples: io.BytesIO(wav_of(samples)),
+        list,
+        lambda samples: samples.astype(float)[:, None],
+        lambda samples: torch.from_numpy(samples),
+    ],
+    ids=["bytes", "file object", "list", "column of doubles", "tensor"],
+)
+def test_anything_that_holds_sound_is_recognised(
+    speech_model: Path, form: Callable[[np.ndarray], Any]
+) -> None:
+    model = asr.load(speech_model)
+    samples = tiny_models.tones("a", "b")
+    assert asr.transcribe(model, form(samples)).text == asr.transcribe(model, samples).text == "ab"
+
+
+@pytest.mark.parametrize("source", [iter([np.zeros(9)]), None, {"a": 1}, io.StringIO("a")])
+def test_what_holds_no_sound_raises_an_error_of_our_own(speech_model: Path, source: Any) -> None:
+    with pytest.raises(asr.AudioError) as caught:
+        asr.transcribe(asr.load(speech_model), source)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "block",
+    [
+        np.ma.array(np.zeros(9, "f4"), mask=[True] * 9),
+        [0.0],
+        np.zeros(9),
+        b"00",
+        np.zeros((9, 1), "f4"),
+    ],
+)
+def test_a_stream_takes_blocks_of_float32_alone(speech_model: Path, block: Any) -> None:
+    stream = asr.Stream(asr.load(speech_model))
+    with pytest.raises(asr.StreamError, match="a stream takes float32"):
+        stream.push(block)

@@ -192,7 +192,7 @@ def test_broken_files_are_reported_at_the_end(tmp_path: Path, model: Path, jobs:
     result = run_asr("transcribe", folder, "-m", model, "-o", out, "-j", jobs)
     assert result.returncode == 2
     warnings, *errors, total = result.stderr.splitlines()
-    assert warnings.startswith(f"warning: {flac}: damaged, only its first ")
+    assert warnings.startswith(f"warning: {flac}: damaged: only its first ")
     bad = ["0.wav", "3.wav", "6.wav", "9.wav", "dangling.wav"]
     assert [line.removeprefix("error: ").partition(": ")[0] for line in errors] == [
         str(folder / name) for name in bad
@@ -403,7 +403,7 @@ def test_raw_samples_through_a_pipe(model: Path, keywords: Path) -> None:
     samples = (SPEECH[::2] * 32767).astype("<i2").tobytes()
     result = piped(samples + b"\0", "transcribe", "-", "-m", model, "--raw-rate", 8000)
     assert result.stdout == b"ab c\nba\n" and result.returncode == 0
-    assert result.stderr.startswith(b"warning: standard input: ends inside a sample")
+    assert result.stderr.startswith(b"warning: standard input: damaged: it ends inside a sample")
     words = (tones("low", "high", seconds=0.4, pause=0.6) * 32767).astype("<i2").tobytes()
     found = piped(words, "spot", "-", "-m", keywords, "--raw-rate", SAMPLE_RATE, "-f", "json")
     lines = [json.loads(line) for line in found.stdout.splitlines()]

@@ -18,13 +18,13 @@ import numpy as np
 from rich.progress import track
 
 from asr.files import read_text, whole_file, writing
-from features.audio import AudioError, read_audio
+from features.audio import AudioError, from_int16, read_audio, to_int16
 from features.duration import stated_duration
 from features.errors import EarshotError
 
 logger = logging.getLogger(__name__)
 
-FULL_SCALE = 32_768.0
+SCALE = "int16"  # part of the key: a cache of another scale is made again
 SAMPLE_BYTES = 2
 CHUNK = 256  # files decoded ahead of the writer
 ESTIMATE_FILES = 200  # whose headers say how long the others will be
@@ -52,7 +52,7 @@ class PcmCache:
         if self._samples is None:  # opened late, so that every loader process maps it by itself
             self._samples = np.memmap(self.path, dtype=np.int16, mode="r")
         part = self._samples[self.offsets[number] : self.offsets[number + 1]]
-        return part.astype(np.float32) / FULL_SCALE
+        return from_int16(part)
 
     def __getstate__(self) -> dict:
         return self.__dict__ | {"_samples": None}
@@ -75,7 +75,7 @@ class PcmCache:
 
 
 def _key(paths: list[Path], sample_rate: int) -> str:
-    digest = hashlib.sha256(str(sample_rate).encode())
+    digest = hashlib.sha256(f"{SCALE} {sample_rate}".encode())
     for path in paths:
         try:
             status = path.stat()
@@ -146,4 +146,4 @@ def _decode(path: Path, sample_rate: int) -> np.ndarray | AudioError:
         waveform = read_audio(path, sample_rate)
     except AudioError as error:
         return error
-    return np.round(np.clip(waveform, -1.0, 1.0) * (FULL_SCALE - 1)).astype(np.int16)
+    return to_int16(waveform)
