@@ -3,6 +3,7 @@
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from asr.batch.workers import Report, Work
 from asr.decode.keywords.typed import SpotOptions
@@ -31,12 +32,15 @@ def find_sources(paths: Iterable[Path]) -> list[Source | AudioError]:
     return sources
 
 
-def transcriber(model: str, options: DecodeOptions, format: Format) -> Work:
-    """Return a function that transcribes a file in `format`. Raises ModelError, CardError."""
+def transcriber(model: str, options: DecodeOptions, format: Format, **session: Any) -> Work:
+    """Return a function that transcribes a file in `format`; `session` is for `load`.
+
+    Raises ModelError, CardError, DecodeError.
+    """
     from asr.model import load
     from asr.recognise import transcribe, transcribing_stream
 
-    recogniser = load(model)
+    recogniser = load(model, **session)
     transcribing_stream(recogniser, options)  # so that options are refused once, not for every file
 
     def work(file: Path, report: Report) -> str:
@@ -46,12 +50,15 @@ def transcriber(model: str, options: DecodeOptions, format: Format) -> Work:
     return work
 
 
-def spotter(model: str, options: SpotOptions | None, format: EventFormat) -> Work:
-    """Return a function that finds a file's keywords. Raises ModelError, CardError, DecodeError."""
+def spotter(model: str, options: SpotOptions | None, format: EventFormat, **session: Any) -> Work:
+    """Return a function that finds a file's keywords; `session` is for `load`.
+
+    Raises ModelError, CardError, DecodeError.
+    """
     from asr.model import load
     from asr.recognise import spot, spotting_stream
 
-    spots = load(model)
+    spots = load(model, **session)
     spotting_stream(spots, options)  # so that keywords are refused once, not for every file
 
     def work(file: Path, report: Report) -> str:

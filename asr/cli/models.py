@@ -90,7 +90,7 @@ def frontier(
 
     Exports the run with look-aheads from none to the whole utterance and measures each on the
     speakers that the training held out. Train with [bold]encoder.also[/] for weights that serve
-    them all. Needs the training packages: pip install "earshot\\[train]"
+    them all. Needs the training packages: pip install "earshot-asr\\[train]"
     """
     with training_packages():
         from asr.studies.frontier import frontier
@@ -126,7 +126,7 @@ def bench(
     The real-time factor is seconds of computing per second of audio. p50 and p99
     are of all pushed blocks, of which some only wait until there is enough for a step.
     The step of a training is measured beside torch's bare LSTMs of the same sizes.
-    --peers needs more packages: pip install "earshot\\[bench]"
+    --peers needs more packages: pip install "earshot-asr\\[bench]"
     """
     with training_packages("bench"):
         from asr.model import load

@@ -86,6 +86,25 @@ Keywords = Annotated[
 NearMisses = Annotated[
     bool, typer.Option("--near-misses", help="With --keywords: what nearly was one, and why not.")
 ]
+Refractory = Annotated[
+    float | None,
+    typer.Option(metavar="SECONDS", help="With --keywords: none for so long after another."),
+]
+Confirm = Annotated[
+    float | None,
+    typer.Option(
+        metavar="SECONDS", help="With --keywords: how long a find waits for a better one."
+    ),
+]
+Linger = Annotated[
+    float | None,
+    typer.Option(help="With --keywords: what a second between two letters costs."),
+]
+Threads = Annotated[int, typer.Option(min=1, help="Threads that share a step of the model.")]
+Provider = Annotated[
+    str, typer.Option(help="What runs the model: a provider of the installed onnxruntime.")
+]
+CPU = "CPUExecutionProvider"
 Run = Annotated[Path, typer.Argument(help="The folder of a training run.")]
 Data = Annotated[
     Path, typer.Argument(help="A folder of words, a JSON-lines manifest, or a recipe.")
@@ -241,18 +260,23 @@ def takes_decoding(*without: str) -> Callable[[Command], Command]:
     return decorate
 
 
-def spot_options(keywords: str | None, near_misses: bool = False) -> "SpotOptions | None":
+def spot_options(
+    keywords: str | None, near_misses: bool = False, **rules: float | None
+) -> "SpotOptions | None":
     """Read typed keywords; None if there are none."""
     from asr.decode.keywords.typed import SpotOptions, parse_keywords
 
     if keywords is None:
         if near_misses:
             raise CommandError("--near-misses is about typed keywords; give them with --keywords")
+        for name, value in rules.items():
+            if value is not None:
+                raise CommandError(f"--{name} is about keywords; give them with --keywords")
         return None
-    return SpotOptions(keywords=parse_keywords(keywords), near_misses=near_misses)
+    return SpotOptions(keywords=parse_keywords(keywords), near_misses=near_misses, **rules)
 
 
-def warn_of_doubts(model: "Model", options: "SpotOptions | None") -> None:
+def warn_of_ambiguities(model: "Model", options: "SpotOptions | None") -> None:
     """Warn about keywords that will be mistaken, where they are found by their letters."""
     from asr.decode.keywords.typed import ambiguities
 

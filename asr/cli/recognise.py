@@ -9,19 +9,25 @@ import typer
 from asr.cli.errors import CommandError
 from asr.cli.many_files import printer, process_all
 from asr.cli.options import (
+    CPU,
+    Confirm,
     Jobs,
     Keywords,
+    Linger,
     ModelOption,
     NearMisses,
     OutputFormat,
     Paths,
+    Provider,
     RawRate,
+    Refractory,
     SpottingModel,
+    Threads,
     either,
     spot_options,
     spotting_model,
     takes_decoding,
-    warn_of_doubts,
+    warn_of_ambiguities,
 )
 from asr.cli.standard_input import is_piped, standard_input
 from asr.cli.terminal import note, print_text, show_live
@@ -31,6 +37,7 @@ from features.paths import shown
 if TYPE_CHECKING:
     from asr.decode.keywords.typed import SpotOptions
     from asr.decode.options import DecodeOptions
+    from asr.model import Model
     from asr.transcripts.folder import OutputFolder
 
 
@@ -50,6 +57,8 @@ def transcribe(
     ] = False,
     jobs: Jobs = None,
     raw_rate: RawRate = None,
+    threads: Threads = 1,
+    provider: Provider = CPU,
     *,
     decoding: "DecodeOptions",
 ) -> None:
@@ -74,16 +83,21 @@ def transcribe(
     If a file cannot be used the others still come out, and the exit code is 2.
     """
     from asr.batch.sources import find_sources, transcriber
+    from asr.model import load
 
     if decoding.n_best > 1 and format is not Format.json:
         raise CommandError(f"--n-best is about JSON and {format} has one text; add -f json")
     if is_piped(paths, raw_rate, jobs):
         if output is not None:
             raise CommandError("standard input has no name to write to; use > FILE, not --output")
-        _transcribe_pipe(model, decoding, format, raw_rate)
+        _transcribe_pipe(
+            load(model, threads=threads, provider=provider), decoding, format, raw_rate
+        )
         return
     sources = find_sources(paths)
-    start = functools.partial(transcriber, model, decoding, format)
+    start = functools.partial(
+        transcriber, model, decoding, format, threads=threads, provider=provider
+    )
     if output is not None:
         if output.is_file():
             raise CommandError(
@@ -109,9 +123,14 @@ def spot(
     model: SpottingModel = None,
     keywords: Keywords = None,
     near_misses: NearMisses = False,
+    refractory: Refractory = None,
+    confirm: Confirm = None,
+    linger: Linger = None,
     format: OutputFormat = EventFormat.txt,
     jobs: Jobs = None,
     raw_rate: RawRate = None,
+    threads: Threads = 1,
+    provider: Provider = CPU,
 ) -> None:
     """Find keywords in audio files.
 
@@ -133,16 +152,18 @@ def spot(
     from asr.batch.sources import find_sources, spotter
     from asr.model import load
 
-    options = spot_options(keywords, near_misses)
+    options = spot_options(
+        keywords, near_misses, refractory=refractory, confirm=confirm, linger=linger
+    )
     model = model or spotting_model(options)
     if is_piped(paths, raw_rate, jobs):
-        _spot_pipe(model, options, format, raw_rate)
+        _spot_pipe(load(model, threads=threads, provider=provider), options, format, raw_rate)
         return
     if options is not None:
-        warn_of_doubts(load(model), options)
+        warn_of_ambiguities(load(model), options)
     sources = find_sources(paths)
     named = len(sources) > 1 and format is EventFormat.txt
-    start = functools.partial(spotter, model, options, format)
+    start = functools.partial(spotter, model, options, format, threads=threads, provider=provider)
     process_all(sources, start, jobs, printer(named), ordered=True)
 
 
@@ -151,11 +172,16 @@ def listen(
     model: SpottingModel = None,
     keywords: Keywords = None,
     near_misses: NearMisses = False,
+    refractory: Refractory = None,
+    confirm: Confirm = None,
+    linger: Linger = None,
     device: Annotated[
         str | None,
         typer.Option("--device", "-d", help="Microphone: a number or name from 'asr devices'."),
     ] = None,
     format: OutputFormat = EventFormat.txt,
+    threads: Threads = 1,
+    provider: Provider = CPU,
     *,
     decoding: "DecodeOptions",
 ) -> None:
@@ -171,15 +197,17 @@ def listen(
     JSON has one object per line. Keywords: time, label, score.
     Speech: text, start, end, final (false while the utterance goes on).
 
-    Needs the sound packages: pip install "earshot\\[mic]"
+    Needs the sound packages: pip install "earshot-asr\\[mic]"
     """
     from asr.microphone import Microphone
     from asr.model import load
     from asr.stream import live_stream
 
-    spotting = spot_options(keywords, near_misses)
-    opened = load(model or spotting_model(spotting))
-    warn_of_doubts(opened, spotting)
+    spotting = spot_options(
+        keywords, near_misses, refractory=refractory, confirm=confirm, linger=linger
+    )
+    opened = load(model or spotting_model(spotting), threads=threads, provider=provider)
+    warn_of_ambiguities(opened, spotting)
     stream = live_stream(opened, either(decoding, spotting))
     with Microphone(stream.card.sample_rate, device) as microphone:
         note(f"listening to '{microphone.name}' with {stream.card.name}; Ctrl-C stops")
@@ -215,12 +243,10 @@ def devices() -> None:
 
 
 def _transcribe_pipe(
-    model: str, options: "DecodeOptions", format: Format, raw_rate: int | None
+    recogniser: "Model", options: "DecodeOptions", format: Format, raw_rate: int | None
 ) -> None:
-    from asr.model import load
     from asr.recognise import transcribe_blocks
 
-    recogniser = load(model)
     with standard_input(recogniser.card.sample_rate, raw_rate) as blocks:
         utterances = transcribe_blocks(recogniser, blocks, options, "standard input")
         for piece in pieces(utterances, "-", format):
@@ -228,13 +254,11 @@ def _transcribe_pipe(
 
 
 def _spot_pipe(
-    model: str, options: "SpotOptions | None", format: EventFormat, raw_rate: int | None
+    spotter: "Model", options: "SpotOptions | None", format: EventFormat, raw_rate: int | None
 ) -> None:
-    from asr.model import load
     from asr.recognise import spot_blocks
 
-    spotter = load(model)
-    warn_of_doubts(spotter, options)
+    warn_of_ambiguities(spotter, options)
     with standard_input(spotter.card.sample_rate, raw_rate) as blocks:
         for detection in spot_blocks(spotter, blocks, options, "standard input"):
             print_text(detection_line(detection, "-", format))

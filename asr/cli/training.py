@@ -18,7 +18,7 @@ from asr.cli.options import (
     either,
     spot_options,
     takes_decoding,
-    warn_of_doubts,
+    warn_of_ambiguities,
 )
 from asr.cli.terminal import note
 
@@ -38,7 +38,7 @@ def train(
     [bold]asr train[/] my_words.toml
     [bold]asr train[/] my_words.toml optimisation.epochs=10
 
-    Needs the training packages: pip install "earshot\\[train]"
+    Needs the training packages: pip install "earshot-asr\\[train]"
     """
     with training_packages():
         from asr.training.train import train
@@ -87,7 +87,7 @@ def compare(
     Trains each encoder of the family by the same recipe, exports it and measures it on
     speakers that the training held out. The table, a plot and all runs are written to
     runs/<name>-compare; after an interruption, the same command goes on.
-    Needs the training packages: pip install "earshot\\[train]"
+    Needs the training packages: pip install "earshot-asr\\[train]"
     """
     with training_packages():
         from asr.studies.compare import compare
@@ -121,7 +121,7 @@ def explain(
     Under the spectrogram stand the gates, the hidden state and the cell state of each
     layer; below them, how the gradient of the last output falls with the distance in
     time: in a plain recurrence it vanishes. Needs the training packages:
-    pip install "earshot\\[train]"
+    pip install "earshot-asr\\[train]"
     """
     with training_packages():
         from asr.studies.explain import explain
@@ -154,7 +154,7 @@ def evaluate(
 
     Of --keywords it counts misses, false alarms and the delay. A manifest can say in
     keyword_start and keyword_end when the keyword of its text is said, in seconds.
-    Intervals are 95 % confidence. Needs the training packages: pip install "earshot\\[train]"
+    Intervals are 95 % confidence. Needs the training packages: pip install "earshot-asr\\[train]"
     """
     options = either(decoding, spot_options(keywords))
     with training_packages():
@@ -165,7 +165,7 @@ def evaluate(
 
         opened = load(model)
         if isinstance(options, SpotOptions):
-            warn_of_doubts(opened, options)
+            warn_of_ambiguities(opened, options)
             evaluate_keywords(opened, data, options, json_file, plot, speaker)
         else:
             evaluate(opened, data, json_file, plot, options, speaker)
@@ -194,7 +194,7 @@ def tune(
     word and character error rates of each setting, those of every speaker with
     weights that were found without that speaker, and the options for the best.
 
-    Needs the training packages: pip install "earshot\\[train]"
+    Needs the training packages: pip install "earshot-asr\\[train]"
     """
     with training_packages():
         from asr.model import load
@@ -225,7 +225,7 @@ def calibrate(
     that it holds out are taken. If a manifest says in keyword_start and keyword_end
     when a keyword is said, the times at which words begin are corrected too.
 
-    Needs the training packages: pip install "earshot\\[train]"
+    Needs the training packages: pip install "earshot-asr\\[train]"
     """
     with training_packages():
         from asr.model import load

@@ -8,7 +8,7 @@ import subprocess
 import sys
 import tracemalloc
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO, cast
 
 import numpy as np
 import pytest
@@ -483,8 +483,8 @@ def test_what_phones_record_is_read(
     assert np.array_equal(streamed(path), audio)
     assert np.array_equal(read_audio(path.read_bytes(), RATE), audio)
     with subprocess.Popen(["cat", path], stdout=subprocess.PIPE) as cat:
-        assert cat.stdout
-        assert np.array_equal(np.concatenate(list(stream_pipe(cat.stdout, RATE))), audio)
+        piped = stream_pipe(cast(BinaryIO, cat.stdout), RATE)
+        assert np.array_equal(np.concatenate(list(piped)), audio)
     assert find_audio(tmp_path) == [path]
 
 

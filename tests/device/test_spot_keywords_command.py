@@ -69,12 +69,29 @@ def test_a_folder_is_shared_out_and_a_pipe_is_read(
     assert piped.stdout.decode() == alone
 
 
-def test_doubtful_keywords_are_warned_about(speech_model: Path, recording: Path) -> None:
+def test_ambiguous_keywords_are_warned_about(speech_model: Path, recording: Path) -> None:
     result = run_asr("spot", recording, "-m", speech_model, "--keywords", "bb, caba, cabc")
     short, alike = result.stderr.splitlines()
     assert short.startswith("warning: keyword 'bb' has fewer than 4 letters")
     assert alike.startswith("warning: keywords 'caba' and 'cabc' sound alike")
     assert result.returncode == 0
+
+
+def test_rules_and_session_reach_the_command_line(speech_model: Path, recording: Path) -> None:
+    def labels(*flags: object) -> list[str]:
+        keywords = ("--keywords", "a=0.2,b=0.2,c=0.2")
+        result = run_asr("spot", "-f", "json", "-m", speech_model, *keywords, *flags, recording)
+        assert result.returncode == 0, result.stderr
+        return [json.loads(line)["label"] for line in result.stdout.splitlines()]
+
+    assert labels("--refractory", 0.0) == list(LABELS)
+    assert labels("--refractory", 60.0) == ["a"]
+    assert labels("--refractory", 0.0, "--threads", 2) == list(LABELS)
+    result = run_asr("spot", "-m", speech_model, "--provider", "Quantum", recording)
+    assert result.returncode == 2
+    assert result.stderr.startswith("error: Quantum: is no provider of this onnxruntime")
+    result = run_asr("spot", "--linger", 1.0, recording)
+    assert result.stderr == "error: --linger is about keywords; give them with --keywords\n"
 
 
 def test_what_is_wrong_is_one_line(
