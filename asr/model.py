@@ -47,7 +47,7 @@ def load(model: str | os.PathLike[str], *, threads: int = 1, provider: str = CPU
 
 def model_path(model: str | os.PathLike[str]) -> Path:
     """Return the file of a bundled model, or `model` if it is one. Raises ModelError."""
-    if model in bundled_models():
+    if str(model) in bundled_models():
         return BUNDLED / f"{model}.onnx"
     path = Path(model)
     if not path.is_file():
@@ -106,8 +106,11 @@ class Model:
     def _check(self, pcm: np.ndarray, state: State) -> None:
         """Raise ModelError if this is no input of a step, with what would be one."""
         block = self.card.block_length
-        if pcm.ndim != 2:
-            raise ModelError(f"{self.path}: a step takes pcm (batch, samples), not {pcm.shape}")
+        if pcm.ndim != 2 or pcm.dtype != np.float32:
+            raise ModelError(
+                f"{self.path}: a step takes pcm float32 (batch, samples), "
+                f"not {pcm.dtype} {pcm.shape}"
+            )
         if block is not None and (pcm.shape[1] % block or not pcm.size):
             raise ModelError(
                 f"{self.path}: a step takes a multiple of {block} samples, not {pcm.shape[1]}"

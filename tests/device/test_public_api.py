@@ -97,3 +97,11 @@ def test_a_stream_takes_blocks_of_float32_alone(speech_model: Path, block: Any) 
     stream = asr.Stream(asr.load(speech_model))
     with pytest.raises(asr.StreamError, match="a stream takes float32"):
         stream.push(block)
+
+
+def test_a_bundled_name_may_be_a_path_and_steps_take_float32() -> None:
+    model = asr.load(Path("commands"))
+    assert model.path == asr.load("commands").path
+    pcm = np.zeros((1, model.card.block_length or 1))
+    with pytest.raises(asr.ModelError, match=r"takes pcm float32 \(batch, samples\), not float64"):
+        model.step(pcm, model.initial_state())
