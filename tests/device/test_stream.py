@@ -161,7 +161,7 @@ def test_a_finished_stream_wants_a_reset(model: Model) -> None:
         ([0.0, 0.0], "list"),
         (np.array([0.0, np.nan], np.float32), "NaN"),
         (np.array([np.inf], np.float32), "infinite"),
-        (np.array([0.1, -32768.0], np.float32), r"reach 3\.277e\+04 .* divide 16-bit values"),
+        (np.array([0.1, -32768.0], np.float32), r"reaches 3\.277e\+04 .* divide 16-bit values"),
     ],
 )
 def test_what_is_no_audio_is_refused_and_leaves_no_trace(
