@@ -88,6 +88,10 @@ class Trials:
         return settings
 
 
+def _without_lm(options: DecodeOptions) -> DecodeOptions:
+    return replace(options, lm=None, lm_weight=None, word_bonus=None, unknown_bonus=None)
+
+
 def _cross(best: Setting) -> Iterator[Setting]:
     """The settings that differ from the best in one weight."""
     for k, values in enumerate(GRID.values()):
@@ -153,7 +157,7 @@ def _figures(
     }
     report = {
         "greedy": trials.decode(DecodeOptions()),
-        "without it": trials.decode(replace(options, lm=None)),
+        "without it": trials.decode(_without_lm(options)),
         "before": trials.texts[trials.given],  # where each search began
         "tuned": trials.tuned(settings),
     }

@@ -19,6 +19,7 @@ from asr.stream import Stream
 from export.export import export_run
 from export.quantise import quantise
 from features.audio import read_audio
+from tests.support import tiny_models
 from tests.support.commands import ROOT
 from tests.support.tiny_runs import ENCODERS, HEADS, SAMPLE_RATE, save_run
 
@@ -45,8 +46,7 @@ def int8(model: Model, tmp_path_factory: pytest.TempPathFactory) -> Model:
     proto = quantise(onnx.load(model.path))
     assert "DynamicQuantizeLSTM" in {node.op_type for node in proto.graph.node}
     path = tmp_path_factory.mktemp("int8") / "model.onnx"
-    onnx.save(proto, path)
-    return asr.load(path)
+    return asr.load(tiny_models.save_changed(proto, path))
 
 
 def decided(model: Model) -> Model:
@@ -61,8 +61,7 @@ def decided(model: Model) -> Model:
     proto.graph.node.insert(place, helper.make_node("Mul", [last.input[0], "spread"], ["wide"]))
     proto.graph.node.insert(place + 1, helper.make_node("Add", ["wide", "shift"], ["fair"]))
     last.input[0] = "fair"
-    onnx.save(proto, model.path)
-    model = asr.load(model.path)
+    model = asr.load(tiny_models.save_changed(proto, model.path))
     assert events_of(Stream(model), [sound(SAMPLES)])
     return model
 
@@ -156,8 +155,8 @@ def leads(log_probs: np.ndarray) -> np.ndarray:
 def bundled_int8(tmp_path_factory: pytest.TempPathFactory) -> Model:
     """The bundled recogniser with int8 weights."""
     path = tmp_path_factory.mktemp("int8") / "english.onnx"
-    onnx.save(quantise(onnx.load(asr.load("english").path)), path)
-    return asr.load(path)
+    proto = quantise(onnx.load(asr.load("english").path))
+    return asr.load(tiny_models.save_changed(proto, path))
 
 
 @pytest.mark.parametrize("name", ["digits.ogg", "enter-seven.mp3"])

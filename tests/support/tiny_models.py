@@ -5,6 +5,7 @@ frequency f, whatever its loudness, and stays so in frames that the tone fills i
 """
 
 import dataclasses
+import json
 import math
 from collections.abc import Sequence
 from dataclasses import replace
@@ -248,3 +249,12 @@ class Graph:
         onnx.checker.check_model(model)
         onnx.save(model, path)
         return path
+
+
+def save_changed(proto: onnx.ModelProto, path: Path) -> Path:
+    """Write a model whose weights were changed, with a card that is about these weights."""
+    (entry,) = (entry for entry in proto.metadata_props if entry.key == METADATA_KEY)
+    weights = weights_sha256(proto.SerializeToString())
+    entry.value = json.dumps(json.loads(entry.value) | {"weights_sha256": weights})
+    onnx.save(proto, path)
+    return path

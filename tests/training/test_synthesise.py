@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import soundfile as sf
 
+from asr.files import ReadError
 from asr.training.config import SourceConfig
 from asr.training.data.sources import read_source
 from asr.training.synthesise import SAMPLE_RATE, SynthesisError, draw_readings, synthesise
@@ -77,7 +78,7 @@ def test_nothing_to_read(tmp_path: Path) -> None:
     (tmp_path / "empty.txt").write_text("\n \n")
     with pytest.raises(SynthesisError, match="no text in it"):
         synthesise(tmp_path / "empty.txt", tmp_path / "out")
-    with pytest.raises(SynthesisError, match="cannot be read"):
+    with pytest.raises(ReadError, match="cannot be read"):
         synthesise(tmp_path / "missing.txt", tmp_path / "out")
 
 

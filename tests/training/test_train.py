@@ -110,9 +110,9 @@ def test_a_run_leaves_its_metrics_curves_and_checkpoints(trained: Path) -> None:
     assert best == min(entries, key=lambda entry: entry["error"])
 
 
-def test_a_model_is_rebuilt_from_its_checkpoint_alone(trained: Path, recipe: Path) -> None:
+def test_a_model_is_rebuilt_from_its_checkpoint_alone(trained: Path, trained_words: Path) -> None:
     config, labels, model = rebuild(load_checkpoint(trained / BEST), trained / BEST)
-    assert config == read_config(recipe, list(EXACT))
+    assert config == read_config(trained_words.parents[1] / "words.toml", list(EXACT))
     assert labels == ("yes", "no", "stop", "left", "_silence_")
     figures = validate(model, config, load_corpus(config), torch.device("cpu"))
     expected = json.loads(load_checkpoint(trained / BEST)["metrics"])
