@@ -10,6 +10,7 @@ import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import librosa
 import numpy as np
 import soxr
 import torch
@@ -26,6 +27,7 @@ ROOMS = 32
 COLOURED_NOISES = 9
 COLOURED_SECONDS = 4.0
 BANK_SEED = 20
+VOCODER_WINDOW = 512  # samples
 
 
 class AugmentError(EarshotError, ValueError):
@@ -37,6 +39,8 @@ class AugmentConfig:
     """How often and how far. A bare name is a probability; ranges are (low, high), both included.
 
     speed_factor: playing speed, above 1 is faster (and higher: it is resampling).
+    stretch_factor: pace at the same pitch, above 1 is faster; pitch_steps: semitones at the same
+        pace, above 0 is higher (by librosa's phase vocoder).
     shift_fraction: longest shift as a share of the waveform.
     shift_keeps_length: move the sound inside the waveform, cutting what leaves it, as suits a
         classifier of fixed windows; otherwise silence is put in front and no word is ever cut.
@@ -54,6 +58,10 @@ class AugmentConfig:
 
     speed: float = 0.5
     speed_factor: Range = (0.85, 1.15)
+    stretch: float = 0.0
+    stretch_factor: Range = (0.9, 1.1)
+    pitch: float = 0.0
+    pitch_steps: Range = (-2.0, 2.0)
     shift: float = 0.5
     shift_fraction: float = 0.1
     shift_keeps_length: bool = False
@@ -82,7 +90,7 @@ class AugmentConfig:
                 raise AugmentError(f"augment: {field.name} is {value}; give 0 or more")
             if field.type is Range and not value[0] <= value[1]:
                 raise AugmentError(f"augment: {field.name} is {value}; give the low end first")
-        for name in ("speed_factor", "room_rt60"):
+        for name in ("speed_factor", "stretch_factor", "room_rt60"):
             if (low := getattr(self, name)[0]) <= 0.0:
                 raise AugmentError(f"augment: {name} starts at {low}; give more than 0")
 
@@ -115,6 +123,7 @@ class Augmenter:
             return waveform
         if rng.random() < config.speed:
             waveform = change_speed(waveform, rng.uniform(*config.speed_factor))
+        waveform = self._revoice(waveform, rng)
         if rng.random() < config.shift:
             waveform = self._shift(waveform, rng)
         if rng.random() < config.room:
@@ -131,6 +140,15 @@ class Augmenter:
         if rng.random() < config.gain:
             waveform = waveform * np.float32(10.0 ** (rng.uniform(*config.gain_db) / 20.0))
         return np.clip(waveform, -1.0, 1.0)
+
+    def _revoice(self, waveform: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+        """Another pace and another pitch. Nothing is drawn for what is off."""
+        config = self.config
+        if config.stretch and rng.random() < config.stretch:
+            waveform = stretch(waveform, rng.uniform(*config.stretch_factor))
+        if config.pitch and rng.random() < config.pitch:
+            waveform = shift_pitch(waveform, rng.uniform(*config.pitch_steps), self.sample_rate)
+        return waveform
 
     def _shift(self, waveform: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         longest = int(self.config.shift_fraction * len(waveform))
@@ -149,6 +167,22 @@ def change_speed(waveform: np.ndarray, factor: float) -> np.ndarray:
     # soxr's "QQ" would leave images only 12 dB under a tone at 6 kHz to save 0.1 ms a second.
     changed = soxr.resample(waveform, factor, 1.0, quality="MQ")
     return changed if len(changed) else waveform[:1]
+
+
+def stretch(waveform: np.ndarray, factor: float) -> np.ndarray:
+    """Say (samples,) `factor` times as fast at the same pitch: samples / factor remain."""
+    if len(waveform) < VOCODER_WINDOW:
+        return waveform
+    return librosa.effects.time_stretch(waveform, rate=factor, n_fft=VOCODER_WINDOW)
+
+
+def shift_pitch(waveform: np.ndarray, steps: float, sample_rate: int) -> np.ndarray:
+    """Raise (samples,) by so many semitones; the length stays."""
+    if len(waveform) < VOCODER_WINDOW:
+        return waveform
+    return librosa.effects.pitch_shift(
+        waveform, sr=sample_rate, n_steps=steps, n_fft=VOCODER_WINDOW, res_type="soxr_mq"
+    )
 
 
 def shift(waveform: np.ndarray, offset: int) -> np.ndarray:

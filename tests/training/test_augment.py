@@ -23,7 +23,9 @@ from features.augment import (
     reverberate,
     room_response,
     shift,
+    shift_pitch,
     spec_augment,
+    stretch,
 )
 
 RATE = 16000
@@ -197,6 +199,37 @@ def test_speed_moves_length_and_pitch_and_adds_no_images(factor: float) -> None:
     assert peak * RATE / len(faster) == pytest.approx(6000.0 * factor, abs=2.0)
     around = spectrum[peak - 10 : peak + 11].sum()
     assert decibels((spectrum.sum() - around) / around) < -40.0
+
+
+@pytest.mark.parametrize("factor", [0.85, 1.2])
+def test_stretch_moves_length_and_keeps_pitch(factor: float) -> None:
+    slower = stretch(tone(RATE, 1000.0), factor)
+    assert len(slower) == pytest.approx(RATE / factor, abs=1)
+    assert peak_frequency(slower) == pytest.approx(1000.0, abs=3.0)
+
+
+@pytest.mark.parametrize("steps", [-3.0, 2.0])
+def test_pitch_shift_keeps_length_and_moves_pitch(steps: float) -> None:
+    higher = shift_pitch(tone(RATE, 1000.0), steps, RATE)
+    assert len(higher) == RATE
+    assert peak_frequency(higher) == pytest.approx(1000.0 * 2 ** (steps / 12), rel=0.01)
+
+
+def peak_frequency(waveform: np.ndarray) -> float:
+    spectrum = np.abs(np.fft.rfft(waveform * np.hanning(len(waveform))))
+    return float(spectrum.argmax()) * RATE / len(waveform)
+
+
+def test_another_pace_and_pitch_are_drawn_only_when_wanted() -> None:
+    waveform = tone(RATE, 1000.0)
+    off, on = OFF, dataclasses.replace(OFF, stretch=1.0, pitch=1.0)
+    first, second = generator(), generator()
+    Augmenter(off, [], RATE)(waveform, first)
+    Augmenter(dataclasses.replace(off, stretch_factor=(0.5, 2.0)), [], RATE)(waveform, second)
+    assert first.random() == second.random()
+    changed = Augmenter(on, [], RATE)(waveform, generator())
+    assert len(changed) != RATE and abs(peak_frequency(changed) - 1000.0) > 1.0
+    assert len(Augmenter(on, [], RATE)(waveform[:100], generator())) == 100
 
 
 def test_speed_leaves_at_least_one_sample() -> None:
