@@ -26,7 +26,7 @@ from asr.training.data.sources import read_source
 from asr.training.network.acoustic import AcousticModel, ModelConfig
 from asr.training.network.encoders import EncoderConfig
 from asr.training.network.heads import HeadConfig
-from features.audio import find_audio, read_audio
+from features.audio import find_audio, read_audio, to_int16
 from features.mfcc import MfccConfig
 
 if TYPE_CHECKING:
@@ -165,9 +165,8 @@ def _one_of(decoder: "Decoder", words: Iterable[str], sample_rate: int) -> Recog
 
     def recognise_one(waveform: np.ndarray) -> str:
         samples = read_audio(waveform, POCKETSPHINX_RATE, source_rate=sample_rate)
-        pcm = (32767.0 * samples.clip(-1.0, 1.0)).astype(np.int16)
         decoder.start_utt()
-        decoder.process_raw(pcm.tobytes(), full_utt=True)
+        decoder.process_raw(to_int16(samples).tobytes(), full_utt=True)
         decoder.end_utt()
         hypothesis = decoder.hyp()
         return hypothesis.hypstr if hypothesis else ""
