@@ -242,6 +242,15 @@ def test_a_label_without_recordings_raises_with_the_folders_named(
         load_corpus(settings_for(tmp_path, [source(folder / "words", speaker=BY_NAME)], head))
 
 
+def test_folders_are_shown_as_they_are_spelled(tmp_path: Path) -> None:
+    write_words(tmp_path / "words", range(2), ["yes"]).joinpath("yes").rename(
+        tmp_path / "words" / "View_Glass"
+    )
+    head = {"kind": "classify", "labels": ["lumos"]}
+    with pytest.raises(DataError, match="folders or texts View_Glass;"):
+        load_corpus(settings_for(tmp_path, [source(tmp_path / "words", speaker=BY_NAME)], head))
+
+
 def test_nothing_that_stands_against_the_words_is_warned_of(
     folder: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

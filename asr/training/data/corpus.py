@@ -11,6 +11,7 @@ from asr.training.config import Config, ConfigError, SourceConfig, expand
 from asr.training.data.cache import PcmCache
 from asr.training.data.labels import SILENCE, UNKNOWN, Labels
 from asr.training.data.sources import DataError, Recording, read_source
+from asr.training.data.texts import plain_label
 from features.audio import AudioError, read_audio
 
 EXAMPLES = 4  # texts that a warning quotes
@@ -99,8 +100,14 @@ def load_corpus(config: Config) -> Corpus:
     if SILENCE in labels.background and not noises:
         raise DataError(f"no noise can be read to learn {SILENCE} from; check the noise sources")
     if config.classifies:
-        _check_classes(config, labels, train, [r.text for r in speech])
+        _check_classes(config, labels, train, [_as_spelled(r) for r in speech])
     return Corpus(labels, train, validation, noises, validation_noises)
+
+
+def _as_spelled(recording: Recording) -> str:
+    """What a recording says: as its folder is named, if that is where it comes from."""
+    folder = recording.path.parent.name
+    return folder if plain_label(folder) == recording.text else recording.text
 
 
 def _check_classes(config: Config, labels: Labels, train: list[Example], texts: list[str]) -> None:
