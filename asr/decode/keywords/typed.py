@@ -145,9 +145,9 @@ class PeakFinder:
 
     The score in frame t is exp(S / L) for a keyword of L labels. S is the largest sum, over the
     frames of a path that reads the keyword, starts anywhere and ends with its last label in t, of
-    log p(label of the path) - max log p; time between two labels costs
-    `rules.linger` a second besides. A separator
-    makes no sound: it is as good as a blank, and "wild fire" the same as "wildfire".
+    log p(label of the path) - max log p; time between two labels costs `rules.linger` a second
+    besides. A separator makes no sound: it is as good as a blank, and "wild fire" the same as
+    "wildfire".
     """
 
     def __init__(

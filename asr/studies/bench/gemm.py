@@ -5,7 +5,7 @@ import time
 import numpy as np
 import onnxruntime as ort
 
-from asr.runtime.session import session_options
+from asr.runtime.session import CPU, session_options
 from asr.studies.bench.timing import seconds_of
 
 GEMM_SIZES = (256, 384, 512, 1024)
@@ -16,7 +16,7 @@ SEED = 7
 def gemm_peak(threads: int) -> float:
     """Return the float32 FLOP/s of the runtime's own matrix product, at the best of GEMM_SIZES."""
     session = ort.InferenceSession(
-        matrix_product(), session_options(threads), providers=["CPUExecutionProvider"]
+        matrix_product(), session_options(threads), providers=[CPU]
     )
     rng = np.random.default_rng(SEED)
     best = 0.0
