@@ -15,9 +15,7 @@ SEED = 7
 
 def gemm_peak(threads: int) -> float:
     """Return the float32 FLOP/s of the runtime's own matrix product, at the best of GEMM_SIZES."""
-    session = ort.InferenceSession(
-        matrix_product(), session_options(threads), providers=[CPU]
-    )
+    session = ort.InferenceSession(matrix_product(), session_options(threads), providers=[CPU])
     rng = np.random.default_rng(SEED)
     best = 0.0
     for n in GEMM_SIZES:
