@@ -43,7 +43,7 @@ if TYPE_CHECKING:
         input_devices,
     )
     from asr.model import Model, bundled_models, load
-    from asr.recognise import Transcript, spot, transcribe
+    from asr.recognise import Transcript, listen, spot, transcribe
     from asr.runtime.samples import StreamError
     from asr.runtime.session import ModelError
     from asr.stream import Stream
@@ -77,7 +77,7 @@ _HOMES = {
         "input_devices",
     ),
     "asr.model": ("Model", "bundled_models", "load"),
-    "asr.recognise": ("Transcript", "spot", "transcribe"),
+    "asr.recognise": ("Transcript", "listen", "spot", "transcribe"),
     "asr.runtime.samples": ("StreamError",),
     "asr.runtime.session": ("ModelError",),
     "asr.stream": ("Stream",),
@@ -115,6 +115,7 @@ __all__ = [
     "__version__",
     "bundled_models",
     "input_devices",
+    "listen",
     "load",
     "spot",
     "transcribe",

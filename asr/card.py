@@ -26,7 +26,7 @@ from features.errors import EarshotError
 
 METADATA_KEY = "earshot"
 LANGUAGE = "lm"  # the task of a LanguageCard
-SCHEMA_VERSION = 4
+SCHEMA_VERSION = 5
 
 Task = Literal["ctc", "classify"]
 Precision = Literal["fp32", "int8"]
@@ -120,6 +120,30 @@ SPOTTING = Spotting(threshold=0.7, refractory=0.5, confirm=0.12, linger=1.5)
 
 
 @dataclass(frozen=True, kw_only=True)
+class Alarms:
+    """What 'asr calibrate --false-alarms-per-hour' measured on sound that holds no keyword.
+
+    budget: false alarms per hour that were allowed, of all keywords together; hours: of sound;
+    count: false alarms in them; at_most: false alarms per hour that this proves not to be exceeded,
+    with 95 % confidence. thresholds: by keyword, trained or typed, in place
+    of the one threshold of the rules.
+    """
+
+    budget: float
+    hours: float
+    count: int
+    at_most: float
+    thresholds: dict[str, float]
+
+    def __post_init__(self) -> None:
+        if not 0.0 < self.budget < math.inf or not 0.0 < self.hours < math.inf or self.count < 0:
+            raise CardError("alarms need a budget and hours above 0, and no negative count")
+        for keyword, threshold in self.thresholds.items():
+            if type(threshold) not in (int, float) or not 0.0 < threshold <= 1.0:
+                raise CardError(f"alarms: threshold {threshold} of '{keyword}' is not in (0, 1]")
+
+
+@dataclass(frozen=True, kw_only=True)
 class DataSource:
     """One set of data that the weights were trained on, and what its licence asks for."""
 
@@ -163,19 +187,7 @@ class Card:
     @classmethod
     def from_metadata(cls, metadata: dict[str, str], path: str) -> Self:
         """Read the card from ONNX metadata; `path` names the file in errors. Raises CardError."""
-        if METADATA_KEY not in metadata:
-            raise CardError(f"{path}: no model card inside; export it with 'asr export'")
-        try:
-            fields = json.loads(metadata[METADATA_KEY], parse_constant=_no_number)
-        except (ValueError, RecursionError) as error:
-            raise CardError(f"{path}: its model card is not JSON ({error}); export again") from None
-        if not isinstance(fields, dict):
-            raise CardError(f"{path}: its model card is not a JSON object; export it again")
-        if fields.get("schema") != SCHEMA_VERSION:
-            raise CardError(
-                f"{path}: its model card has schema {fields.get('schema')}, this version reads "
-                f"{SCHEMA_VERSION}; export the model again with this version of earshot"
-            )
+        fields = _fields(metadata, path)
         if (fields.get("task") == LANGUAGE) != (cls is LanguageCard):
             raise CardError(f"{path}: {cls.instead}")
         return cls._from_fields(fields, path)
@@ -206,6 +218,9 @@ class ModelCard(Card):
         window that is slid over whole utterances; None for ctc.
     background: labels that are scored but never reported (`_unknown_`, `_silence_`).
     trigger: of a classify model; calibration, endpoint, spotting: of a ctc model.
+    lm_calibration: in place of `calibration` when a language model helps, which makes wrong words
+        probable, too; None where that was not measured.
+    alarms: None until thresholds were set by a budget of false alarms.
     """
 
     instead: ClassVar[str] = "is a language model, which takes no sound; give it with --lm"
@@ -223,6 +238,8 @@ class ModelCard(Card):
     calibration: Calibration | None
     endpoint: Endpoint | None
     spotting: Spotting | None
+    alarms: Alarms | None
+    lm_calibration: Calibration | None = None
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -240,6 +257,11 @@ class ModelCard(Card):
         for name in ("calibration", "endpoint", "spotting"):
             if (self.task == "ctc") != (getattr(self, name) is not None):
                 raise CardError(f"a ctc model needs a field {name}, a classify model has none")
+        if self.task == "classify" and self.lm_calibration is not None:
+            raise CardError("lm_calibration is of a ctc model, a classify model gives no words")
+        own = self.alarms.thresholds.keys() if self.alarms else set()
+        if self.task == "classify" and (unknown := sorted(own - set(self.labels))):
+            raise CardError(f"alarms have a threshold of '{unknown[0]}', which is no label")
         if (self.task == "classify") != (self.window_length is not None):
             raise CardError("a classify model needs a window_length, a ctc model has none")
 
@@ -258,13 +280,47 @@ class ModelCard(Card):
         """True if the model carries state from block to block."""
         return self.block_length is not None
 
+    def threshold_of(self, keyword: str) -> float:
+        """From which score a keyword is reported, if the options do not say."""
+        rules = self.trigger or self.spotting
+        assert rules is not None  # one of them is there, by the checks above
+        return (
+            rules.threshold
+            if self.alarms is None
+            else self.alarms.thresholds.get(keyword, rules.threshold)
+        )
+
     @property
     def closing_silence(self) -> int:
-        """Samples of silence that follow the end of a stream: as long as a trigger smooths scores,
-        so that a keyword right at the end can reach its threshold."""
-        if self.trigger is None or not self.streaming:
+        """Samples of silence that follow the end of a stream: half of the window, since a word is
+        sure once something comes after it, and as long as the trigger smooths scores."""
+        if self.trigger is None or self.window_length is None or not self.streaming:
             return 0
-        return round(self.trigger.smoothing * self.sample_rate)
+        return round(self.trigger.smoothing * self.sample_rate) + self.window_length // 2
+
+
+def read_card(metadata: dict[str, str], path: str) -> Card:
+    """Read the card of a model of either kind, as `Card.from_metadata` does."""
+    language = _fields(metadata, path).get("task") == LANGUAGE
+    return (LanguageCard if language else ModelCard).from_metadata(metadata, path)
+
+
+def _fields(metadata: dict[str, str], path: str) -> dict[str, Any]:
+    """The JSON object of a card of this schema. Raises CardError."""
+    if METADATA_KEY not in metadata:
+        raise CardError(f"{path}: no model card inside; export it with 'asr export'")
+    try:
+        fields = json.loads(metadata[METADATA_KEY], parse_constant=_no_number)
+    except (ValueError, RecursionError) as error:
+        raise CardError(f"{path}: its model card is not JSON ({error}); export again") from None
+    if not isinstance(fields, dict):
+        raise CardError(f"{path}: its model card is not a JSON object; export it again")
+    if fields.get("schema") != SCHEMA_VERSION:
+        raise CardError(
+            f"{path}: its model card has schema {fields.get('schema')}, this version reads "
+            f"{SCHEMA_VERSION}; export the model again with this version of earshot"
+        )
+    return fields
 
 
 def _no_number(name: str) -> NoReturn:
@@ -275,13 +331,13 @@ def _record(kind: Any, fields: Any, where: str) -> Any:
     """Make a dataclass of a JSON object, each field of the type that it is declared with."""
     if not isinstance(fields, dict):
         raise CardError(f"{where} is {_shown(fields)}, not an object")
-    known = [field.name for field in dataclasses.fields(kind)]
-    if missing := sorted(set(known) - fields.keys()):
+    known = {field.name: field.default is dataclasses.MISSING for field in dataclasses.fields(kind)}
+    if missing := sorted({name for name, needed in known.items() if needed} - fields.keys()):
         raise CardError(f"{where} lacks {', '.join(missing)}")
-    if unknown := sorted(fields.keys() - set(known)):
+    if unknown := sorted(fields.keys() - known.keys()):
         raise CardError(f"{where} has unknown fields {', '.join(unknown)}")
     declared = get_type_hints(kind)
-    return kind(**{name: _value(declared[name], fields[name], name) for name in known})
+    return kind(**{name: _value(declared[name], fields[name], name) for name in fields})
 
 
 def _value(declared: Any, value: Any, name: str) -> Any:

@@ -1,6 +1,6 @@
 """What a stream yields: plain data. Times are seconds into the stream."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,13 +22,16 @@ class Detection:
 
 @dataclass(frozen=True, slots=True)
 class NearMiss:
-    """A typed keyword that might have been said; `reason` says why it is no Detection."""
+    """A keyword that might have been said; `reason` says why it is no Detection.
+
+    time: of a trained keyword, when its score was highest; the rest as in a Detection.
+    """
 
     time: float
     label: str
     score: float
-    start: float
-    end: float
+    start: float | None
+    end: float | None
     reason: str
 
     def __str__(self) -> str:
@@ -102,3 +105,22 @@ class Utterance:
 
 
 Event = Detection | NearMiss | Partial | Utterance
+
+
+def shifted(event: Event, seconds: float) -> Event:
+    """Return an event with times of a sound that began so much earlier."""
+    if isinstance(event, Utterance):
+        words = tuple(_moved(word, seconds) for word in event.words)
+        return replace(event, start=event.start + seconds, end=event.end + seconds, words=words)
+    if isinstance(event, Partial):
+        return replace(event, start=event.start + seconds, end=event.end + seconds)
+    start = None if event.start is None else event.start + seconds
+    end = None if event.end is None else event.end + seconds
+    return replace(event, time=event.time + seconds, start=start, end=end)
+
+
+def _moved(word: Word, seconds: float) -> Word:
+    characters = tuple(
+        replace(c, start=c.start + seconds, end=c.end + seconds) for c in word.characters
+    )
+    return replace(word, start=word.start + seconds, end=word.end + seconds, characters=characters)

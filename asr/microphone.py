@@ -23,7 +23,7 @@ from typing import Any, Self
 
 import numpy as np
 
-from features.audio import stream_audio
+from features.audio import Resampler, stream_audio
 from features.errors import EarshotError
 from features.paths import shown
 
@@ -55,7 +55,7 @@ class InputDevice:
 
 def input_devices() -> list[InputDevice]:
     """Return the devices that can record. Raises MicrophoneError if PortAudio is missing."""
-    sounddevice = _sounddevice()
+    sounddevice = sounddevice_library()
     apis = sounddevice.query_hostapis()
     default = sounddevice.default.device[0]
     return [
@@ -70,6 +70,16 @@ def input_devices() -> list[InputDevice]:
         for device in sounddevice.query_devices()
         if device["max_input_channels"] > 0
     ]
+
+
+def look_again() -> None:
+    """Have devices found that came or went since PortAudio was first asked.
+
+    No microphone may be open. Raises MicrophoneError if PortAudio is missing.
+    """
+    sounddevice = sounddevice_library()
+    sounddevice._terminate()
+    sounddevice._initialize()
 
 
 def find_device(wanted: str | None) -> InputDevice:
@@ -118,7 +128,7 @@ class Microphone:
         self._busy: deque[float] = deque(maxlen=limit)
         self._given = time.monotonic()
         self._stream = self._open()
-        self._resample = _resampler(round(self._stream.samplerate), sample_rate)
+        self._resampler = Resampler(round(self._stream.samplerate), sample_rate)
         self._first: tuple[float, np.ndarray] | None = None  # proof that sound arrives
 
     def __enter__(self) -> Self:
@@ -126,7 +136,7 @@ class Microphone:
         try:
             self._stream.start()
             self._first = self._next_block(START_SECONDS)
-        except _sounddevice().PortAudioError as error:
+        except sounddevice_library().PortAudioError as error:
             self.__exit__()
             raise self._cannot_open(error) from None
         except BaseException:
@@ -139,7 +149,7 @@ class Microphone:
         closing.start()
         closing.join(CLOSE_SECONDS)
         if closing.is_alive():  # the end of the program would wait for it again
-            atexit.unregister(_sounddevice()._exit_handler)
+            atexit.unregister(sounddevice_library()._exit_handler)
 
     def _close(self) -> None:
         self._stream.abort(ignore_errors=True)
@@ -149,7 +159,8 @@ class Microphone:
         while True:
             recorded, self._first = self._first or self._next_block(SILENT_SECONDS), None
             self._arrived, block = recorded
-            samples = self._resample(block.mean(axis=1) if block.shape[1] > 1 else block[:, 0])
+            mono = block.mean(axis=1) if block.shape[1] > 1 else block[:, 0]
+            samples = self._resampler.push(np.ascontiguousarray(mono))
             if len(samples):
                 self._given = time.monotonic()
                 yield samples
@@ -200,7 +211,7 @@ class Microphone:
 
     def _open(self) -> Any:
         """Open at the model's rate in mono, or else as the device likes it."""
-        sounddevice, device = _sounddevice(), self.device
+        sounddevice, device = sounddevice_library(), self.device
         formats = [
             (self.sample_rate, 1),
             (device.sample_rate, 1),
@@ -274,16 +285,8 @@ class Playback:
         return f"this machine is too slow: it is {self.delay:.1f} s behind; take a smaller model"
 
 
-def _resampler(source_rate: int, sample_rate: int) -> Any:
-    """Return a function that resamples a stream of blocks, float32 (n,)."""
-    if source_rate == sample_rate:
-        return np.ascontiguousarray
-    import soxr
-
-    return soxr.ResampleStream(source_rate, sample_rate, 1, dtype="float32").resample_chunk
-
-
-def _sounddevice() -> ModuleType:
+def sounddevice_library() -> ModuleType:
+    """Import sounddevice. Raises MicrophoneError if it, or the library under it, is missing."""
     try:
         import sounddevice
     except ModuleNotFoundError:

@@ -8,10 +8,10 @@ import numpy as np
 import onnxruntime as ort
 
 from asr.card import ModelCard
+from asr.runtime.providers import CPU
 from asr.runtime.samples import checked
 from asr.runtime.scorers import score
 from asr.runtime.session import (
-    CPU,
     LOG_PROBS,
     NEXT,
     PCM,
@@ -27,6 +27,7 @@ from asr.runtime.session import (
 )
 
 BUNDLED = Path(__file__).parent / "models"
+LANGUAGE_MODEL = ".lm"  # the suffix of the compact language model that stands beside a model
 
 
 def bundled_models() -> list[str]:
@@ -58,6 +59,12 @@ def model_path(model: str | os.PathLike[str]) -> Path:
     return path
 
 
+def language_model_of(model: Path) -> Path | None:
+    """Return the language model that stands beside a model: english.lm beside english.onnx."""
+    path = model.with_suffix(LANGUAGE_MODEL)
+    return path if path.is_file() else None
+
+
 class Model:
     """One InferenceSession and the card that came with it. Use `asr.load` to get one.
 
@@ -79,6 +86,11 @@ class Model:
         length = fixed_size(self._session.get_inputs()[0].shape[1])
         self.takes_many_blocks = self.card.streaming and length is None
         self._outputs = [LOG_PROBS, *(NEXT + name for name in self._states)]
+
+    @property
+    def language_model(self) -> Path | None:
+        """The language model that stands beside it, which transcribing uses; None without one."""
+        return language_model_of(self.path)
 
     def __reduce__(self) -> tuple[Any, ...]:  # another process opens the file itself
         return _reopened, (self.path.resolve(), self._threads, self._provider)

@@ -9,11 +9,12 @@ import numpy as np
 from asr.decode.keywords.typed import SpotOptions
 from asr.decode.options import DecodeOptions
 from asr.events import Detection, Event, NearMiss, Utterance, Word
+from asr.microphone import Microphone, Playback
 from asr.model import Model
 from asr.runtime.samples import StreamError
 from asr.runtime.scorers import NOTHING
 from asr.runtime.session import ModelError
-from asr.stream import Stream
+from asr.stream import Stream, live_stream
 from features.audio import AudioError, Source, name_of, stream_audio
 
 Progress = Callable[[float], None]
@@ -109,6 +110,29 @@ def spot_blocks(
     for event in _live_events(spotting_stream(model, options), blocks, name):
         if isinstance(event, Detection | NearMiss):
             yield event
+
+
+def listen(
+    model: Model,
+    on_event: Callable[[Event], object],
+    options: DecodeOptions | SpotOptions | None = None,
+    source: Microphone | Playback | None = None,
+) -> None:
+    """Recognise live sound: call `on_event` with each event, until it returns False.
+
+    source: a microphone, the system's default one if not given, or a file at its pace, which ends
+    by itself. Ctrl-C raises KeyboardInterrupt. Raises ModelError if the model cannot listen live,
+    MicrophoneError if there is no microphone or it goes away.
+    """
+    stream = live_stream(model, options)
+    with source or Microphone(model.card.sample_rate) as opened:
+        for block in opened:
+            for event in stream.push(block):
+                if on_event(event) is False:
+                    return
+    for event in stream.finish():
+        if on_event(event) is False:
+            return
 
 
 def spotting_stream(model: Model, options: SpotOptions | None) -> Stream:

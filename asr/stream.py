@@ -1,11 +1,14 @@
 """Sound in blocks of any size to events: the one path that files and microphones both take."""
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from asr.decode.keywords.typed import SpotOptions
-from asr.decode.options import DecodeOptions, build_decoder
+from asr.decode.options import DecodeOptions, build_decoder, settling
 from asr.events import Event
 from asr.model import Model
+from asr.runtime import scorers
 from asr.runtime.samples import StreamError, checked
 from asr.runtime.scorers import NOTHING, Scores, scorer_for
 from asr.runtime.session import ModelError
@@ -23,16 +26,21 @@ class Stream:
 
     A model that classifies yields Detections, with SpotOptions of these keywords only; a ctc model
     yields Partials while an utterance goes on and an Utterance when it ends, or, with SpotOptions,
-    Detections of the keywords in them. The last events come with `finish`.
+    Detections of the keywords in them. The last events come with `finish`. A language model that
+    stands beside a ctc model is used, unless the options say otherwise.
 
     posteriors: what the model makes of this moment, float32 (labels,), zeros at first.
+    settling: after so many seconds of silence nothing that was said before still waits.
     Raises ModelError or DecodeError if the options do not fit the model.
     """
 
     def __init__(self, model: Model, options: DecodeOptions | SpotOptions | None = None) -> None:
         self.card = model.card
         self._model = model
+        if model.card.task == "ctc" and not isinstance(options, SpotOptions):
+            options = (options or DecodeOptions()).beside(model.language_model)
         self._decoder = build_decoder(model.card, options)
+        self.settling = settling(model.card, options)
         self.reset()
 
     def reset(self) -> None:
@@ -73,6 +81,19 @@ class Stream:
             events += self._decoder.push(scores)
             self.posteriors = np.exp(scores.log_probs[-1])
         return events
+
+
+def push_together(streams: Sequence[Stream], blocks: Sequence[np.ndarray]) -> list[list[Event]]:
+    """Push a block to each of several streams of one model; return the events of each.
+
+    They are those of `push`, at a lower cost: a streaming model steps many streams at once.
+    Raises StreamError as `push` does; no stream has taken anything then.
+    """
+    for stream, block in zip(streams, blocks, strict=True):
+        stream._check_open()
+        checked(block)
+    runs = scorers.push_together([stream._scorer for stream in streams], blocks)
+    return [stream._decode(scores) for stream, scores in zip(streams, runs, strict=True)]
 
 
 def live_stream(model: Model, options: DecodeOptions | SpotOptions | None = None) -> Stream:

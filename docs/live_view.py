@@ -17,6 +17,7 @@ WIDTH = 92
 
 
 def main(recording: str) -> None:
+    """Recognise a recording and draw the view at its end."""
     stream = asr.Stream(asr.load("commands"))
     listener = demo_mic.Listener(asr.Playback(recording, stream.card.sample_rate), stream)
     for block in listener.source:

@@ -193,6 +193,7 @@ def _card(
         calibration=None if classifies else UNCALIBRATED,
         endpoint=None if classifies else ENDPOINT,
         spotting=None if classifies else SPOTTING,
+        alarms=None,
     )
 
 

@@ -2,7 +2,7 @@
 
 `Augmenter` changes waveforms, float32 numpy (samples,), in the order in which sound is changed on
 its way to a device: the speaker (speed, shift), the room, the noise in it, the microphone, the
-line, the gain.
+line, the gain, the gate.
 `spec_augment` masks features, a torch batch. Every probability at 0 leaves the sound as it is.
 """
 
@@ -51,6 +51,8 @@ class AugmentConfig:
         cannot tell a set of recordings, and so its words, by what they were recorded with.
     telephone: the band of a telephone line, or of a recording at 8 kHz.
     gain_db: dB; what then exceeds full scale is clipped.
+    gate: digital silence before and after what is said, as from a noise gate, a synthetic voice or
+        a trimmed file; gate_seconds: how much of the sound stays on either side.
     time_masks, time_mask_frames, time_mask_share: how many masks, the frames of the longest, and
         the largest share of an utterance's frames that all of them together cover.
     coefficient_masks, coefficient_mask_width: the same across the coefficients of a frame.
@@ -75,6 +77,8 @@ class AugmentConfig:
     telephone: float = 0.1
     gain: float = 0.8
     gain_db: Range = (-30.0, 6.0)
+    gate: float = 0.0
+    gate_seconds: Range = (0.0, 0.15)
     time_masks: int = 2
     time_mask_frames: int = 20
     time_mask_share: float = 0.3
@@ -90,6 +94,10 @@ class AugmentConfig:
                 raise AugmentError(f"augment: {field.name} is {value}; give 0 or more")
             if field.type is Range and not value[0] <= value[1]:
                 raise AugmentError(f"augment: {field.name} is {value}; give the low end first")
+        if self.gate_seconds[0] < 0.0:
+            raise AugmentError(
+                f"augment: gate_seconds starts at {self.gate_seconds[0]}; give 0 or more"
+            )
         for name in ("speed_factor", "stretch_factor", "room_rt60"):
             if (low := getattr(self, name)[0]) <= 0.0:
                 raise AugmentError(f"augment: {name} starts at {low}; give more than 0")
@@ -139,6 +147,8 @@ class Augmenter:
             waveform = band_pass(waveform, *edges, self.sample_rate)
         if rng.random() < config.gain:
             waveform = waveform * np.float32(10.0 ** (rng.uniform(*config.gain_db) / 20.0))
+        if config.gate and rng.random() < config.gate:
+            waveform = gate(waveform, rng.uniform(*config.gate_seconds, 2), self.sample_rate)
         return np.clip(waveform, -1.0, 1.0)
 
     def _revoice(self, waveform: np.ndarray, rng: np.random.Generator) -> np.ndarray:
@@ -209,10 +219,32 @@ def active_power(speech: np.ndarray, sample_rate: int) -> float:
     Pauses would otherwise make the same noise count as louder in a clip with more silence. The
     idea is that of the active level of ITU-T P.56, with a fixed margin for simplicity.
     """
-    frame = min(len(speech), round(ACTIVE_FRAME * sample_rate))
-    whole = speech[: len(speech) // frame * frame].reshape(-1, frame)
-    powers = np.einsum("ft,ft->f", whole, whole) / frame
-    return float(powers[powers >= powers.max() * 10.0 ** (-ACTIVE_RANGE / 10.0)].mean())
+    powers, _ = _frame_powers(speech, sample_rate)
+    return float(powers[_active(powers)].mean())
+
+
+def gate(waveform: np.ndarray, margins: np.ndarray, sample_rate: int) -> np.ndarray:
+    """Keep (samples,) from margins[0] seconds before its first active frame to margins[1] after
+    its last one; zeros elsewhere."""
+    powers, frame = _frame_powers(waveform, sample_rate)
+    first, last = np.flatnonzero(_active(powers))[[0, -1]]
+    before, after = (int(margin * sample_rate) for margin in margins)
+    start, stop = max(0, first * frame - before), (last + 1) * frame + after
+    gated = np.zeros_like(waveform)
+    gated[start:stop] = waveform[start:stop]
+    return gated
+
+
+def _frame_powers(waveform: np.ndarray, sample_rate: int) -> tuple[np.ndarray, int]:
+    """The mean square of each whole frame of ACTIVE_FRAME seconds, and its samples."""
+    frame = min(len(waveform), round(ACTIVE_FRAME * sample_rate))
+    whole = waveform[: len(waveform) // frame * frame].reshape(-1, frame)
+    return np.einsum("ft,ft->f", whole, whole) / frame, frame
+
+
+def _active(powers: np.ndarray) -> np.ndarray:
+    """Which frames are near the loudest one."""
+    return powers >= powers.max() * 10.0 ** (-ACTIVE_RANGE / 10.0)
 
 
 def add_noise(speech: np.ndarray, noise: np.ndarray, snr: float, sample_rate: int) -> np.ndarray:

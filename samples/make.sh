@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Makes the samples anew. Needs espeak-ng, flite and an environment in which earshot is installed.
+# Makes the samples anew. Needs espeak-ng, flite and an environment with earshot and hibari-tts.
 set -euo pipefail
 cd "$(dirname "$0")"
 parts=$(mktemp -d)
@@ -8,10 +8,12 @@ trap 'rm -rf "$parts"' EXIT
 espeak-ng -v en-gb -s 150 -w "$parts/yes.wav" "yes"
 flite -voice awb -t "stop." "$parts/stop.wav"
 flite -voice awb -t "erase." "$parts/erase.wav"
-espeak-ng -v en-gb -s 150 -w "$parts/ruby.wav" "R. U. B. Y."
+espeak-ng -v en-us+iven -s 110 -w "$parts/ruby.wav" "r. u. b. y."
 flite -voice rms -t "three, one, four, one, five." "$parts/digits.wav"
 flite -voice awb -t "enter seven." "$parts/enter.wav"
 flite -voice awb -t "open." "$parts/open.wav"
+hibari --seed 0 -o "$parts/rain.wav" \
+    "It was raining when we left the house, but the sun came out in the afternoon."
 for word in yes stop left; do
     flite -voice slt --setf duration_stretch=1.2 -t "$word." "$parts/command-$word.wav"
 done
@@ -36,6 +38,7 @@ SAMPLES = {
     "digits.ogg": (["digits"], 44100, 1, "VORBIS"),
     "enter-seven.mp3": (["enter"], 44100, 1, "MPEG_LAYER_III"),
     "open-8k.wav": (["open"], 8000, 1, "PCM_16"),
+    "rain.ogg": (["rain"], 24000, 1, "VORBIS"),
     "commands.flac": (["command-yes", "command-stop", "command-left"], 16000, 1, "PCM_16"),
 }
 

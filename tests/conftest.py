@@ -1,14 +1,20 @@
 """Settings of all tests, and the models that many of them share."""
 
+import os
 import signal
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from filelock import FileLock
 from hypothesis import settings
 
 from tests.support import tiny_models
 from tests.support.commands import run_asr
-from tests.support.tiny_training import EXACT, ONE_THREAD, write_words_recipe
+from tests.support.tiny_training import EXACT, write_words_recipe
+
+# Test processes share the cores: torch, and whatever they start, takes one thread each.
+os.environ["OMP_NUM_THREADS"] = "1"
 
 # How long an example takes says more about the machine than about the code.
 settings.register_profile("earshot", deadline=None)
@@ -27,12 +33,44 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 @pytest.fixture(scope="session")
-def trained_words(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder of a run of words.toml, two folders above, by the real command: trained once."""
-    recipe = write_words_recipe(tmp_path_factory.mktemp("training"))
-    result = run_asr("train", recipe, *EXACT, **ONE_THREAD)
+def made_once(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
+    """A function that fills a folder once, whichever of the test processes asks for it first."""
+    root = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        root = root.parent  # of the folders of all processes
+
+    def make(name: str, fill: Callable[[Path], object]) -> Path:
+        folder, done = root / name, root / f"{name}.done"
+        with FileLock(root / f"{name}.lock"):
+            if not done.exists():
+                folder.mkdir()
+                fill(folder)
+                done.touch()
+        return folder
+
+    return make
+
+
+def _train_words(folder: Path) -> None:
+    result = run_asr("train", write_words_recipe(folder), *EXACT)
     assert result.returncode == 0, result.stderr
-    return recipe.parent / "runs" / "words"
+
+
+@pytest.fixture(scope="session")
+def trained_words(made_once: Callable[..., Path]) -> Path:
+    """The folder of a run of words.toml, two folders above, by the real command: trained once."""
+    return made_once("trained_words", _train_words) / "runs" / "words"
+
+
+@pytest.fixture(scope="session")
+def trained_words_model(made_once: Callable[..., Path], trained_words: Path) -> Path:
+    """The file of that run, by the real command: exported once."""
+
+    def export(folder: Path) -> None:
+        result = run_asr("export", trained_words, folder / "words.onnx")
+        assert result.returncode == 0, result.stderr
+
+    return made_once("trained_words_model", export) / "words.onnx"
 
 
 @pytest.fixture(scope="session")

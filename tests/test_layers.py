@@ -11,14 +11,16 @@ from tests.support.commands import ROOT
 # that closes no circle is allowed.
 LAYERS = (
     ("features",),
-    ("asr.events", "asr.files", "asr.card"),
+    ("asr.events", "asr.files", "asr.card", "asr.cores"),
     ("asr.runtime", "asr.microphone"),
     ("asr.model",),
     ("asr.decode",),
     ("asr.stream",),
-    ("asr.recognise",),
+    ("asr.recognise", "asr.gate", "asr.assist"),
     ("asr",),  # the public interface
-    ("asr.transcripts", "asr.batch"),
+    ("asr.transcripts",),
+    ("asr.batch",),
+    ("asr.serve", "asr.ovos"),
     ("asr.training",),
     ("asr.evaluation", "export"),
     ("asr.studies",),

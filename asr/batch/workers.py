@@ -5,11 +5,11 @@ import functools
 import logging
 import logging.handlers
 import multiprocessing
-import os
 import signal
 import sys
+import threading
 import time
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection, wait
@@ -17,16 +17,22 @@ from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 
+from asr.batch.locations import Url
 from features.audio import AudioError
 from features.errors import EarshotError
 from features.paths import shown
 
 Report = Callable[[float], None]  # takes the seconds of audio that are done
-Work = Callable[[Path, Report], str]
+File = Path | Url
+Work = Callable[[File, Report], Any]
+"""Takes a file; what it returns may be pickled. Raises AudioError if the file cannot be used."""
 Start = Callable[[], Work]
-Result = tuple[int, str | AudioError]
+Result = tuple[int, Any]
+"""The index of a file, and what its work returned, or the AudioError that it raised."""
 
 KEPT_WARNINGS = 1000  # of one file; a damaged one has one
+TRIES = 3  # of a file whose process dies
+START_TRIES = 10  # of processes, one after the other, that die before they are ready
 PLENTY = 100  # while more files wait, a process has its next one before it asks for it
 
 REPORT_SECONDS = 0.1  # of the clock, between two reports on one file
@@ -41,16 +47,12 @@ class WorkerError(EarshotError, RuntimeError):
     """A process that was to work on files did not even start."""
 
 
-def cores() -> int:
-    """Return how many processors this process may use."""
-    return len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
-
-
 def process_files(
     start: Start,
-    files: Sequence[Path],
+    files: Sequence[File],
     jobs: int,
     report: Callable[[int, float], None] | None = None,
+    context: Any = CONTEXT,
 ) -> Generator[Result, None, None]:
     """Yield (index, result, or why there is none) of each file, as they are done.
 
@@ -58,12 +60,14 @@ def process_files(
         there; with one job all happens in this process, in order.
     report: is called with the index of a file and the seconds of its audio that are done, as work
         goes on.
+    context: how processes start, see `Workers`.
     Unlike with the pools of the standard library, a process that dies, as a broken file can make
     a decoder do, fails that file only. Raises what is wrong for all: ModelError, WorkerError.
     """
     report = report or _ignore
     if jobs > 1:
-        yield from _share_out(start, files, jobs, report)
+        with contextlib.closing(Workers(start, min(jobs, len(files)), context)) as workers:
+            yield from workers.process(files, report)
         return
     work = start()
     for index, file in enumerate(files):
@@ -79,7 +83,7 @@ def _ignore(index: int, seconds: float) -> None:
 
 def in_order(results: Iterator[Result]) -> Iterator[Result]:
     """Yield the same results by rising index, each as soon as those before it are there."""
-    held: dict[int, str | AudioError] = {}
+    held: dict[int, Any] = {}
     due = 0
     for index, result in results:
         held[index] = result
@@ -103,10 +107,11 @@ class _Worker:
     process: BaseProcess
     files: Connection
     answers: Connection
+    ready: bool = False
     given: deque[int] = field(default_factory=deque)
 
-    def take(self) -> str | AudioError | _Done:
-        """Return its answer, or how much of its file is done.
+    def take(self) -> Any:
+        """Return its answer, or how much of its file is done (_Done).
 
         Raises what is wrong for all files; EOFError, OSError if it died.
         """
@@ -117,64 +122,105 @@ class _Worker:
             raise answer
         return answer
 
-    def give(self, waiting: deque[int], files: Sequence[Path]) -> bool:
-        """Give it what waits, or let it end if nothing does; return which."""
+    def give(self, waiting: deque[int], files: Sequence[File]) -> None:
+        """Give it what waits, if it is ready and anything does."""
+        if not self.ready:
+            return
         while waiting and len(self.given) < (2 if len(waiting) > PLENTY else 1):
             self.given.append(waiting.popleft())
             with contextlib.suppress(BrokenPipeError):  # that it died shows in its answer
                 self.files.send(files[self.given[-1]])
-        if not self.given:
-            self.files.close()
-        return bool(self.given)
 
 
-def _share_out(
-    start: Start, files: Sequence[Path], jobs: int, report: Callable[[int, float], None]
-) -> Iterator[Result]:
-    waiting = deque(range(len(files)))
-    workers = [_hire(start) for _ in range(min(jobs, len(files)))]
-    try:
-        while workers:
-            ready = wait([worker.answers for worker in workers])
-            for worker in [worker for worker in workers if worker.answers in ready]:
+class Workers:
+    """Processes that work on files, those of one call after those of another, until `close`.
+
+    start: makes what works on a file, once in each of `jobs` processes. context: how processes
+    start; a program with threads of its own has to spawn them.
+    """
+
+    def __init__(self, start: Start, jobs: int, context: Any = CONTEXT) -> None:
+        self._start = start
+        self._context = context
+        self._deaths_at_start = 0
+        self._workers = [self._hire() for _ in range(jobs)]
+
+    def process(
+        self, files: Sequence[File], report: Callable[[int, float], None] | None = None
+    ) -> Generator[Result, None, None]:
+        """Yield the results of files, as `process_files` does.
+
+        A file whose process dies is tried again by another one, `TRIES` times in all: who kills a
+        process need not be the file. Left before its end, nothing more can be asked of the workers.
+        """
+        report = report or _ignore
+        waiting = deque(range(len(files)))
+        deaths: Counter[int] = Counter()
+        for worker in self._workers:
+            worker.give(waiting, files)
+        while waiting or any(worker.given for worker in self._workers):
+            ends = wait([worker.answers for worker in self._workers])
+            for worker in [worker for worker in self._workers if worker.answers in ends]:
                 try:
                     answer = worker.take()
                 except (EOFError, OSError):  # died between two answers, or within one
-                    index = worker.given.popleft() if worker.given else None
-                    answer = _death(index, files)
-                    waiting.extendleft(worker.given)
-                    workers[workers.index(worker)] = _hire(start)
-                else:
-                    if isinstance(answer, _Done):
-                        report(worker.given[0], answer.seconds)
+                    index = self._replace(worker, waiting)
+                    if index is None:
                         continue
-                    index = worker.given.popleft() if worker.given else None
-                    if not worker.give(waiting, files):
-                        workers.remove(worker)
+                    deaths[index] += 1
+                    if deaths[index] < TRIES:
+                        waiting.appendleft(index)
+                    else:
+                        yield index, _death(files[index])
+                    continue
+                if isinstance(answer, _Done):
+                    report(worker.given[0], answer.seconds)
+                    continue
+                index = worker.given.popleft() if worker.ready else None
+                worker.ready, self._deaths_at_start = True, 0
+                worker.give(waiting, files)
                 if index is not None:
                     yield index, answer
-    finally:
-        for worker in workers:
+
+    def close(self) -> None:
+        """End the processes, whatever they do."""
+        for worker in self._workers:
             worker.process.terminate()
+            worker.files.close()
+            worker.answers.close()
+
+    def _replace(self, worker: _Worker, waiting: deque[int]) -> int | None:
+        """Put another process in the place of a dead one; return the file that it worked on.
+
+        Raises WorkerError if one after the other dies before it is ready.
+        """
+        if not worker.ready:
+            self._deaths_at_start += 1
+            if self._deaths_at_start >= START_TRIES:
+                raise WorkerError("a process that was to work on files ended at once; try --jobs 1")
+        index = worker.given.popleft() if worker.given else None
+        waiting.extendleft(reversed(worker.given))
+        worker.files.close()
+        worker.answers.close()
+        worker.process.join()
+        self._workers[self._workers.index(worker)] = self._hire()
+        return index
+
+    def _hire(self) -> _Worker:
+        files, to_worker = self._context.Pipe(duplex=False)
+        from_worker, answers = self._context.Pipe(duplex=False)
+        arguments = (self._start, files, answers, (to_worker, from_worker))
+        process = self._context.Process(target=_work, args=arguments, daemon=True)
+        with _interrupts_ignored():
+            process.start()
+        files.close()
+        answers.close()
+        return _Worker(process, to_worker, from_worker)
 
 
-def _hire(start: Start) -> _Worker:
-    files, to_worker = CONTEXT.Pipe(duplex=False)
-    from_worker, answers = CONTEXT.Pipe(duplex=False)
-    arguments = (start, files, answers, (to_worker, from_worker))
-    process = CONTEXT.Process(target=_work, args=arguments, daemon=True)
-    with _interrupts_ignored():
-        process.start()
-    files.close()
-    answers.close()
-    return _Worker(process, to_worker, from_worker)
-
-
-def _death(index: int | None, files: Sequence[Path]) -> AudioError:
-    if index is None:
-        raise WorkerError("a process that was to work on files ended at once; try --jobs 1")
+def _death(file: File) -> AudioError:
     return AudioError(
-        f"{shown(files[index])}: the process that worked on it died; convert it to WAV or FLAC, "
+        f"{shown(str(file))}: the process that worked on it died; convert it to WAV or FLAC, "
         "or use fewer --jobs if memory is short"
     )
 
@@ -182,6 +228,9 @@ def _death(index: int | None, files: Sequence[Path]) -> AudioError:
 @contextlib.contextmanager
 def _interrupts_ignored() -> Iterator[None]:
     """Have processes that start here never see Ctrl-C: their parent ends them."""
+    if threading.current_thread() is not threading.main_thread():  # which alone may say so
+        yield
+        return
     before = signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:
         yield
@@ -235,7 +284,7 @@ class _Reporter:
         self._sent = time.monotonic()
 
 
-def _result(work: Work, file: Path, report: Report) -> Any:
+def _result(work: Work, file: File, report: Report) -> Any:
     try:
         return work(file, report)
     except AudioError as error:

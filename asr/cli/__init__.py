@@ -4,30 +4,54 @@ from typing import Annotated
 
 import typer
 
+from asr.cli.assist import assist
 from asr.cli.errors import run
 from asr.cli.help import PlainCommand, PlainGroup
 from asr.cli.language_models import lm
 from asr.cli.models import bench, export, frontier, info, soak
+from asr.cli.own_words import adapt, new, record
 from asr.cli.recognise import devices, listen, spot, transcribe
-from asr.cli.training import calibrate, compare, evaluate, explain, synthesise, train, tune
+from asr.cli.review import review
+from asr.cli.serve import serve
+from asr.cli.training import (
+    calibrate,
+    compare,
+    cut,
+    evaluate,
+    explain,
+    report,
+    shard,
+    synthesise,
+    train,
+    tune,
+)
+from asr.cli.web import web
 
 __all__ = ["app", "main"]
 
 COMMANDS = {
-    "Recognise": (transcribe, spot, listen, devices),
+    "Recognise": (transcribe, spot, listen, assist, serve, devices),
     "Models": (
         info,
         train,
+        new,
+        adapt,
+        record,
+        review,
         synthesise,
+        cut,
+        shard,
         export,
         frontier,
         compare,
         explain,
         evaluate,
+        report,
         tune,
         calibrate,
         bench,
         soak,
+        web,
     ),
 }
 

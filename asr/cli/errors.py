@@ -15,7 +15,18 @@ from asr.cli.terminal import WarningLines, complain
 from features.errors import EarshotError
 from features.paths import shown
 
-TRAINING_PACKAGES = {"torch", "torchaudio", "librosa", "onnx", "onnxscript", "jiwer", "matplotlib"}
+TRAINING_PACKAGES = {
+    "torch",
+    "torchaudio",
+    "librosa",
+    "onnx",
+    "onnxscript",
+    "jiwer",
+    "matplotlib",
+    "optuna",
+    "sqlalchemy",
+}
+SERVER_PACKAGES = {"starlette", "uvicorn", "websockets", "wyoming", "h11"}
 
 FAILED = 2
 CLOSED_PIPE = 1
@@ -52,14 +63,23 @@ def run(command: Callable[..., int | None]) -> NoReturn:
     sys.exit(status)
 
 
-@contextlib.contextmanager
-def training_packages(extra: str = "train") -> Iterator[None]:
+def training_packages(extra: str = "train") -> contextlib.AbstractContextManager[None]:
     """Say which extra installs the training packages if one of them turns out to be missing."""
+    return _packages(TRAINING_PACKAGES, extra)
+
+
+def server_packages() -> contextlib.AbstractContextManager[None]:
+    """The same of what `asr serve` needs."""
+    return _packages(SERVER_PACKAGES, "serve")
+
+
+@contextlib.contextmanager
+def _packages(names: set[str], extra: str) -> Iterator[None]:
     try:
         yield
     except ModuleNotFoundError as error:
         package = (error.name or "").partition(".")[0]
-        if package not in TRAINING_PACKAGES:
+        if package not in names:
             raise
         raise CommandError(
             f'{package} is not installed; get what this needs: pip install "earshot-asr[{extra}]"'

@@ -17,8 +17,8 @@ class _Plain:
 
 
 class PlainCommand(_Plain, TyperCommand):
-    pass
+    """A command whose help names no type of its flags."""
 
 
 class PlainGroup(_Plain, TyperGroup):
-    pass
+    """A group of such commands."""

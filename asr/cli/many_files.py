@@ -25,7 +25,8 @@ def process_all(
 ) -> None:
     """Call take(source, text) with the result of each. Raises typer.Exit if one has none."""
     from asr.batch.sources import Source
-    from asr.batch.workers import cores, in_order, process_files
+    from asr.batch.workers import in_order, process_files
+    from asr.cores import cores
 
     failures = {n: source for n, source in enumerate(sources) if not isinstance(source, Source)}
     files = [(n, source) for n, source in enumerate(sources) if isinstance(source, Source)]
@@ -57,7 +58,7 @@ def printer(named: bool) -> "Callable[[Source, str], None]":
 
     def show(source: "Source", text: str) -> None:
         if named:
-            name = shown(source.path)
+            name = shown(str(source.path))
             text = "".join(f"{name}: {line}\n" for line in text.splitlines())
         print_text(text)
 

@@ -6,7 +6,15 @@ from typing import Annotated
 import typer
 
 from asr.cli.errors import CommandError, training_packages
-from asr.cli.options import JsonFile, ModelArgument, Overrides, Run
+from asr.cli.options import (
+    JsonFile,
+    Keywords,
+    ModelArgument,
+    Negatives,
+    Overrides,
+    Run,
+    spot_options,
+)
 from asr.cli.terminal import note, print_line
 
 
@@ -100,7 +108,10 @@ def frontier(
 
 def bench(
     model: Annotated[
-        str, typer.Argument(help="A bundled model, the path of an .onnx file, or a recipe.")
+        str,
+        typer.Argument(
+            help="A bundled model, the path of an .onnx file, a recipe, or figures of --json."
+        ),
     ],
     overrides: Overrides = None,
     json_file: JsonFile = None,
@@ -115,23 +126,45 @@ def bench(
             "--peers", help="Measure others beside it: torch, pocketsphinx, ctc-beam-decoder."
         ),
     ] = False,
+    source: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME", help="Of a recipe in --audio, this source; repeatable."),
+    ] = None,
+    keywords: Keywords = None,
+    negative: Negatives = None,
 ) -> None:
     """Measure how fast and how large a model is on this machine, or how fast a recipe trains.
 
     [bold]asr bench[/] commands
     [bold]asr bench[/] my_words.onnx --json figures.json
     [bold]asr bench[/] english --peers --audio digits/    and who gets the words right
+    [bold]asr bench[/] english --peers --audio test.jsonl    and who gets sentences right
+    [bold]asr bench[/] english --peers --audio words/ --keywords alexa --negative talk/
     [bold]asr bench[/] my_words.toml optimisation.precision=fp32
+    [bold]asr bench[/] figures.json theirs.json     a table of several machines, in Markdown
 
     The real-time factor is seconds of computing per second of audio. p50 and p99
     are of all pushed blocks, of which some only wait until there is enough for a step.
     The step of a training is measured beside torch's bare LSTMs of the same sizes.
     --peers needs more packages: pip install "earshot-asr\\[bench]"
+    With a manifest or a recipe (then: the speakers that it holds out) in --audio the peers
+    are those that transcribe, Whisper, Moonshine and pocketsphinx; with a wake word in
+    --keywords microWakeWord and openWakeWord. Each is measured where it is installed.
     """
+    if (source or negative or keywords) and not (peers and audio):
+        raise CommandError(
+            "--source, --keywords and --negative say what to compare peers on; give --peers and "
+            "--audio, too"
+        )
     with training_packages("bench"):
         from asr.model import load
         from asr.studies.bench.inference import benchmark
 
+        if model.endswith(".json"):
+            from asr.studies.bench.machines import machine_table
+
+            print_line(machine_table([Path(name) for name in (model, *(overrides or []))]))
+            return
         if model.endswith(".toml"):
             if audio or peers:
                 raise CommandError("a recipe has its own recordings; leave out --audio and --peers")
@@ -141,9 +174,28 @@ def bench(
             config = read_config(Path(model), overrides or [])
             benchmark_training(config, threads=threads, json_file=json_file)
             return
-        if overrides:
+        recipe = peers and audio is not None and audio.suffix == ".toml"
+        if overrides and not recipe:
             raise CommandError(f"{overrides[0]} would replace a field of a recipe; {model} is none")
-        benchmark(load(model), audio=audio, threads=threads, peers=peers, json_file=json_file)
+        spotting = spot_options(keywords)
+        if spotting and audio:
+            from asr.studies.bench.wake_words import compare_wake_word
+
+            compare_wake_word(
+                load(model),
+                spotting,
+                audio,
+                negative or (),
+                source or (),
+                overrides or (),
+                json_file,
+            )
+        elif peers and audio and audio.suffix in (".toml", ".jsonl", ".json"):
+            from asr.studies.bench.sentences import compare_sentences
+
+            compare_sentences(load(model), audio, source or (), overrides or (), json_file)
+        else:
+            benchmark(load(model), audio=audio, threads=threads, peers=peers, json_file=json_file)
 
 
 def soak(

@@ -28,9 +28,11 @@ def _complete_model(incomplete: str) -> list[str]:
 
 
 Paths = Annotated[
-    list[Path],
+    list[str],
     typer.Argument(
-        metavar="PATH", help="Audio files, or folders to look for them in; - is standard input."
+        metavar="PATH",
+        help="Audio files, or folders to look for them in, or their URLs (s3://...); "
+        "- is standard input.",
     ),
 ]
 ModelArgument = Annotated[
@@ -104,7 +106,17 @@ Threads = Annotated[int, typer.Option(min=1, help="Threads that share a step of 
 Provider = Annotated[
     str, typer.Option(help="What runs the model: a provider of the installed onnxruntime.")
 ]
-CPU = "CPUExecutionProvider"
+Execute = Annotated[
+    str | None,
+    typer.Option(
+        "--exec",
+        metavar="COMMAND",
+        help="Run this for each event: JSON on its standard input, EARSHOT_TEXT and others set.",
+    ),
+]
+Gate = Annotated[
+    bool, typer.Option("--gate", help="Rest the model while it is quiet, which saves power.")
+]
 Run = Annotated[Path, typer.Argument(help="The folder of a training run.")]
 Data = Annotated[
     Path, typer.Argument(help="A folder of words, a JSON-lines manifest, or a recipe.")
@@ -117,6 +129,12 @@ Speaker = Annotated[
 ]
 JsonFile = Annotated[
     Path | None, typer.Option("--json", metavar="FILE", help="Write the figures here too.")
+]
+Negatives = Annotated[
+    list[Path] | None,
+    typer.Option(
+        metavar="PATH", help="Sound that holds none of the words: a folder or file; repeatable."
+    ),
 ]
 Texts = Annotated[
     list[Path],
@@ -146,12 +164,20 @@ class Decoding:
         typer.Option(
             metavar="FILE",
             rich_help_panel=DECODING,
-            help="A language model: ARPA ('asr lm build'), or .onnx ('asr train', 'asr export').",
+            help="A language model: of 'asr lm build' (.lm, ARPA), or 'asr export' (.onnx).",
         ),
     ] = None
+    no_lm: Annotated[
+        bool,
+        typer.Option(
+            "--no-lm",
+            rich_help_panel=DECODING,
+            help="Letters as recognised, without the model's own language model.",
+        ),
+    ] = False
     lm_weight: Annotated[
         float | None,
-        typer.Option(rich_help_panel=DECODING, help="Its weight: 'asr tune' finds it."),
+        typer.Option(rich_help_panel=DECODING, help="Its weight: 'asr lm tune' finds it."),
     ] = None
     word_bonus: Annotated[
         float | None,
@@ -286,6 +312,7 @@ def warn_of_ambiguities(model: "Model", options: "SpotOptions | None") -> None:
 
 
 def spotting_model(options: "SpotOptions | None") -> str:
+    """Return the bundled model that finds typed keywords, or that which has learnt its own."""
     return "english" if options else "commands"
 
 

@@ -1,16 +1,21 @@
 """Commands that recognise: files, standard input and the microphone."""
 
+import contextlib
 import functools
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from asr.cli.archive import Address, Archive, Engine, EngineOption, Shards, process_archive
 from asr.cli.errors import CommandError
+from asr.cli.execute import execute_all, executing
 from asr.cli.many_files import printer, process_all
 from asr.cli.options import (
-    CPU,
     Confirm,
+    Execute,
+    Gate,
     Jobs,
     Keywords,
     Linger,
@@ -29,16 +34,18 @@ from asr.cli.options import (
     takes_decoding,
     warn_of_ambiguities,
 )
+from asr.cli.saving import SaveOption, Saver, watched
 from asr.cli.standard_input import is_piped, standard_input
 from asr.cli.terminal import note, print_text, show_live
+from asr.runtime.providers import CPU
 from asr.transcripts.formats import EventFormat, Format, detection_line, pieces
 from features.paths import shown
 
 if TYPE_CHECKING:
+    from asr.batch.folder import OutputFolder
     from asr.decode.keywords.typed import SpotOptions
     from asr.decode.options import DecodeOptions
     from asr.model import Model
-    from asr.transcripts.folder import OutputFolder
 
 
 @takes_decoding()
@@ -49,9 +56,14 @@ def transcribe(
         Format, typer.Option("--format", "-f", help="What to write; see above.")
     ] = Format.txt,
     output: Annotated[
-        Path | None,
-        typer.Option("--output", "-o", metavar="DIR", help="Write a file for each, in here."),
+        str | None,
+        typer.Option(
+            "--output", "-o", metavar="DIR", help="Write a file for each, in here; or shards."
+        ),
     ] = None,
+    shards: Shards = None,
+    engine: EngineOption = Engine.local,
+    address: Address = None,
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="With --output: also what is done already.")
     ] = False,
@@ -69,6 +81,7 @@ def transcribe(
     [bold]asr transcribe[/] -f json talk.wav | jq        words, utterances and times
     [bold]asr transcribe[/] -f srt film.mp3 > film.srt   subtitles
     [bold]asr transcribe[/] recordings/ -f vtt -o subtitles/
+    [bold]asr transcribe[/] archive/ --engine ray -o results/
     [bold]asr transcribe[/] --lm letters.arpa --words words.txt --n-best 3 -f json talk.wav
     [bold]arecord[/] -f S16_LE -r 16000 | [bold]asr transcribe[/] - --raw-rate 16000
 
@@ -81,10 +94,19 @@ def transcribe(
     With --output the folder gets a file for each, in the same sub-folders. The same
     command again does only what is missing, or whose audio, model or options changed.
     If a file cannot be used the others still come out, and the exit code is 2.
+
+    With --shards, and always with --engine ray, the folder gets files with the
+    results of a hundred recordings each, one JSON object per recording. It may be
+    a URL (s3://...), and recordings may be, too.
     """
+    from asr.batch.folder import made_by
     from asr.batch.sources import find_sources, transcriber
     from asr.model import load
 
+    archive = Archive(engine, address, shards, output, jobs)
+    if archive.wanted:
+        _check_shards(archive, format, overwrite)
+        format = Format.json
     if decoding.n_best > 1 and format is not Format.json:
         raise CommandError(f"--n-best is about JSON and {format} has one text; add -f json")
     if is_piped(paths, raw_rate, jobs):
@@ -98,17 +120,15 @@ def transcribe(
     start = functools.partial(
         transcriber, model, decoding, format, threads=threads, provider=provider
     )
+    if archive.wanted:
+        process_archive(sources, start, functools.partial(made_by, model, decoding), archive)
+        return
     if output is not None:
-        if output.is_file():
-            raise CommandError(
-                f"{shown(output)} is a file and --output names a folder; "
-                "write one transcript to a file with > FILE"
-            )
-        folder = _output_folder(output, format, model, decoding)
-        pending = folder.pending(sources, overwrite)
-        if len(pending) < len(sources):
-            note(f"{len(sources) - len(pending)} of {len(sources)} files were done before")
-        process_all(pending, start, jobs, folder.write, ordered=False)
+        with _output_folder(output, format, made_by(model, decoding)) as folder:
+            pending = folder.pending(sources, overwrite)
+            if len(pending) < len(sources):
+                note(f"{len(sources) - len(pending)} of {len(sources)} files were done before")
+            process_all(pending, start, jobs, folder.write, ordered=False)
         return
     if overwrite:
         raise CommandError("--overwrite is about the files of --output; name its folder")
@@ -116,6 +136,14 @@ def transcribe(
     if several and format in (Format.srt, Format.vtt):
         raise CommandError(f"{format} is for one file; name a folder to write to with --output")
     process_all(sources, start, jobs, printer(several and format is Format.txt), ordered=True)
+
+
+def _check_shards(archive: Archive, format: Format, overwrite: bool) -> None:
+    """Refuse what goes with a file for each only."""
+    if overwrite:
+        raise CommandError("shards are written once; name another folder instead of --overwrite")
+    if format not in (Format.txt, Format.json):
+        raise CommandError(f"shards hold JSON and {format} is a file for each; leave out -f")
 
 
 def spot(
@@ -127,6 +155,12 @@ def spot(
     confirm: Confirm = None,
     linger: Linger = None,
     format: OutputFormat = EventFormat.txt,
+    output: Annotated[
+        str | None, typer.Option("--output", "-o", metavar="DIR", help="Write shards, in here.")
+    ] = None,
+    shards: Shards = None,
+    engine: EngineOption = Engine.local,
+    address: Address = None,
     jobs: Jobs = None,
     raw_rate: RawRate = None,
     threads: Threads = 1,
@@ -141,6 +175,7 @@ def spot(
     [bold]asr spot[/] --keywords "operator, wild fire" clip.wav
     [bold]asr spot[/] --keywords "operator=0.8" --near-misses clip.wav
     [bold]asr spot[/] -m commands --keywords "stop, go=0.8" clip.wav
+    [bold]asr spot[/] archive/ --engine ray -o results/    an object for each recording
 
     The time, in seconds, is how much audio it took until the keyword was certain.
     --keywords can be any words: a model that transcribes finds them untrained. They
@@ -149,21 +184,32 @@ def spot(
     model that spots, they are the only ones of its own words that are reported.
     If a file cannot be used the others still come out, and the exit code is 2.
     """
+    from asr.batch.folder import made_by
     from asr.batch.sources import find_sources, spotter
     from asr.model import load
 
+    archive = Archive(engine, address, shards, output, jobs)
+    if output is not None and not archive.wanted:
+        raise CommandError("--output holds shards; add --shards jsonl, or write to > FILE")
     options = spot_options(
         keywords, near_misses, refractory=refractory, confirm=confirm, linger=linger
     )
     model = model or spotting_model(options)
     if is_piped(paths, raw_rate, jobs):
+        if output is not None:
+            raise CommandError("standard input has no name to write to; use > FILE, not --output")
         _spot_pipe(load(model, threads=threads, provider=provider), options, format, raw_rate)
         return
     if options is not None:
         warn_of_ambiguities(load(model), options)
     sources = find_sources(paths)
     named = len(sources) > 1 and format is EventFormat.txt
-    start = functools.partial(spotter, model, options, format, threads=threads, provider=provider)
+    start = functools.partial(
+        spotter, model, options, format, archive.wanted, threads=threads, provider=provider
+    )
+    if archive.wanted:
+        process_archive(sources, start, functools.partial(made_by, model, options), archive)
+        return
     process_all(sources, start, jobs, printer(named), ordered=True)
 
 
@@ -180,6 +226,9 @@ def listen(
         typer.Option("--device", "-d", help="Microphone: a number or name from 'asr devices'."),
     ] = None,
     format: OutputFormat = EventFormat.txt,
+    execute: Execute = None,
+    save: SaveOption = None,
+    gate: Gate = False,
     threads: Threads = 1,
     provider: Provider = CPU,
     *,
@@ -193,12 +242,18 @@ def listen(
     [bold]asr listen[/] --keywords "operator, wild fire" --near-misses
     [bold]asr listen[/] -m commands --keywords "stop, go=0.8"
     [bold]asr listen[/] -d 3 -f json | ...   let a program act on it
+    [bold]asr listen[/] --exec "python3 light.py"        or run one for each event
+    [bold]asr listen[/] -m lamp.onnx --save kept/        keep the sound of keywords, to review
 
     JSON has one object per line. Keywords: time, label, score.
     Speech: text, start, end, final (false while the utterance goes on).
 
+    Nothing is kept without --save. With it, what fired and what nearly fired is written
+    to DIR, 2 s before and after, 200 MB at most: see 'asr review' and 'asr train --more'.
+
     Needs the sound packages: pip install "earshot-asr\\[mic]"
     """
+    from asr.gate import Gated
     from asr.microphone import Microphone
     from asr.model import load
     from asr.stream import live_stream
@@ -208,18 +263,26 @@ def listen(
     )
     opened = load(model or spotting_model(spotting), threads=threads, provider=provider)
     warn_of_ambiguities(opened, spotting)
-    stream = live_stream(opened, either(decoding, spotting))
-    with Microphone(stream.card.sample_rate, device) as microphone:
+    chosen = either(decoding, spotting)
+    stream = live_stream(opened, watched(opened, spotting) if save else chosen)
+    source = Gated(stream) if gate else stream
+    with (
+        executing(execute) as executor,
+        Microphone(stream.card.sample_rate, device) as microphone,
+    ):
+        saver = Saver(save, stream.card, near_misses)
         note(f"listening to '{microphone.name}' with {stream.card.name}; Ctrl-C stops")
         try:
             warned = False
             for block in microphone:
-                show_live(stream.push(block), format)
+                show_live(events := saver.push(block, source.push(block)), format)
+                execute_all(executor, events)
                 if not warned and microphone.warning:
                     note(f"warning: {microphone.warning}")
                     warned = True
         finally:
-            show_live(stream.finish(), format)
+            show_live(events := saver.finish(source.finish()), format)
+            execute_all(executor, events)
             if microphone.warning:
                 note(f"warning: {microphone.warning}")
 
@@ -264,10 +327,20 @@ def _spot_pipe(
             print_text(detection_line(detection, "-", format))
 
 
-def _output_folder(
-    folder: Path, format: Format, model: str, options: "DecodeOptions"
-) -> "OutputFolder":
-    from asr.model import model_path
-    from asr.transcripts.folder import OutputFolder, fingerprint
+@contextlib.contextmanager
+def _output_folder(output: str, format: Format, made_by: str) -> "Iterator[OutputFolder]":
+    """Give the folder, which no other run may write to meanwhile."""
+    from asr.batch.folder import OutputFolder
+    from asr.batch.locations import is_url
+    from asr.batch.store import local_lock
 
-    return OutputFolder(folder, format, fingerprint(model_path(model), options))
+    if is_url(output):
+        raise CommandError("a file for each goes into a folder of this machine; add --shards jsonl")
+    folder = Path(output)
+    if folder.is_file():
+        raise CommandError(
+            f"{shown(output)} is a file and --output names a folder; "
+            "write one transcript to a file with > FILE"
+        )
+    with local_lock(folder):
+        yield OutputFolder(folder, format, made_by)

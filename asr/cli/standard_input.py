@@ -5,7 +5,6 @@ import os
 import signal
 import sys
 from collections.abc import Iterator
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from asr.cli.errors import CommandError
@@ -13,10 +12,10 @@ from asr.cli.errors import CommandError
 if TYPE_CHECKING:
     import numpy as np
 
-PIPE = Path("-")
+PIPE = "-"
 
 
-def is_piped(paths: list[Path], raw_rate: int | None, jobs: int | None) -> bool:
+def is_piped(paths: list[str], raw_rate: int | None, jobs: int | None) -> bool:
     """Return whether standard input is what to recognise. Raises CommandError if it cannot be."""
     if PIPE not in paths:
         if raw_rate is not None:

@@ -6,19 +6,24 @@ import os
 import shutil
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from asr.transcripts.formats import EventFormat, detection_fields, json_line, span_fields
 from features.errors import EarshotError
 
 if TYPE_CHECKING:
+    import numpy as np
+
+    from asr.batch.workers import File
     from asr.events import Event
+    from asr.recorder import TakeFinder
 
 CLEAR_LINE = "\r\x1b[K"
 REFRESH_SECONDS = 0.1
 BAR_LENGTH = 24
+METER_DB = 60.0  # that the level meter shows below full scale
 
 
 def print_line(line: str) -> None:
@@ -57,7 +62,7 @@ class Progress:
     every REFRESH_SECONDS; whatever else is printed takes its place until then.
     """
 
-    def __init__(self, files: Sequence[Path], duration_of: Callable[[Path], float | None]) -> None:
+    def __init__(self, files: Sequence[Any], duration_of: Callable[[Any], float | None]) -> None:
         self._files = files
         self._duration_of = duration_of
         self._seconds: dict[int, float] = {}  # of audio, so far
@@ -108,7 +113,7 @@ class Progress:
 
 
 @contextlib.contextmanager
-def progress(files: Sequence[Path]) -> Iterator[Progress | None]:
+def progress(files: "Sequence[File]") -> Iterator[Progress | None]:
     """Yield what shows the progress of files, if standard error is a terminal."""
     if not sys.stderr.isatty() or os.environ.get("TERM") == "dumb":
         yield None
@@ -116,7 +121,8 @@ def progress(files: Sequence[Path]) -> Iterator[Progress | None]:
     from features.duration import stated_duration
 
     try:
-        yield Progress(files, stated_duration)
+        # What is behind a URL is not fetched to know its length.
+        yield Progress(files, lambda f: stated_duration(f) if isinstance(f, Path) else None)
     finally:
         _hide_status()
 
@@ -143,6 +149,18 @@ def show_live(events: "list[Event]", format: EventFormat) -> None:
             print_text(f"{CLEAR_LINE}{line}")
         elif not goes_on:
             print_line(str(event))
+
+
+def metered(blocks: "Iterable[np.ndarray]", finder: "TakeFinder") -> "Iterator[np.ndarray]":
+    """Pass blocks on while the level of the sound is shown, if standard error is a terminal."""
+    shown = sys.stderr.isatty() and os.environ.get("TERM") != "dumb"
+    drawn = 0.0
+    for block in blocks:
+        if shown and time.monotonic() - drawn >= REFRESH_SECONDS:
+            drawn = time.monotonic()
+            filled = round(BAR_LENGTH * min(1.0, max(0.0, 1.0 + finder.level / METER_DB)))
+            _show_status(f"[{'#' * filled}{'.' * (BAR_LENGTH - filled)}] {finder.level:.0f} dB")
+        yield block
 
 
 _status_is_shown = False

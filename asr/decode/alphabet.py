@@ -38,12 +38,13 @@ class Alphabet:
     calibration: Calibration = UNCALIBRATED
 
     @classmethod
-    def of(cls, card: ModelCard) -> "Alphabet":
-        """The labels of a model's card."""
+    def of(cls, card: ModelCard, *, lm: bool = False) -> "Alphabet":
+        """The labels of a model's card; lm: whether a language model helps to read them."""
         if card.blank is None or card.calibration is None:
             raise ValueError(f"model {card.name} is no ctc model")
         frame_seconds = card.hop_length / card.sample_rate
-        return cls(card.labels, card.blank, frame_seconds, card.calibration)
+        calibration = (lm and card.lm_calibration) or card.calibration
+        return cls(card.labels, card.blank, frame_seconds, calibration)
 
     @cached_property
     def separator(self) -> int | None:

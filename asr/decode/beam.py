@@ -21,6 +21,9 @@ from asr.runtime.scorers import Scores
 # A label less probable than this in a frame begins nothing there. All such labels together hold
 # less of a frame's probability than the 1e-4 to which a streamed score is exact.
 LEAST_LOG_PROB = -14.0
+# A text so much less probable than the best one, guides included, is given up at once, unless
+# several are asked for.
+MARGIN = 16.0
 # Once in this time, what the best text had in it for as long is settled: others are given up.
 SETTLE_SECONDS = 1.0
 KEY_FACTOR = np.uint64(0x9E3779B97F4A7C15)  # odd, so that no bit of a key is lost
@@ -79,6 +82,7 @@ class BeamDecoder:
         rules: Endpoint = ENDPOINT,
     ) -> None:
         self._alphabet = alphabet
+        self._margin = MARGIN if n_best == 1 else np.inf
         self._endpointer = Endpointer(alphabet, rules)
         separator = alphabet.separator
         self._separator = -1 if separator is None else separator
@@ -102,15 +106,30 @@ class BeamDecoder:
         best = log_probs.argmax(axis=1).tolist()
         pauses = self._pauses(log_probs)
         usable = np.where(log_probs > LEAST_LOG_PROB, log_probs, -np.inf).astype(float)
+        nothing = self._nothing_begins(usable)
         for frame, label in enumerate(best):
             self._seen.append(log_probs[frame])
-            self._advance(log_probs[frame], usable[frame], pauses[frame])
+            if nothing[frame]:
+                self._pause(pauses[frame])
+            else:
+                self._advance(log_probs[frame], usable[frame], pauses[frame])
             self._frame += 1
             if self._endpointer.ends(label):
                 events += self._end_utterance()
             elif (self._frame - self._first) % self._settle_frames == 0:
                 self._settle()
         return [*events, *self._partial()]
+
+    def _nothing_begins(self, usable: np.ndarray) -> list[bool]:
+        """Whether a frame has nothing but the blank, for each of (frames, labels)."""
+        others = np.delete(usable, self._alphabet.blank, axis=1)
+        return (others.max(axis=1, initial=-np.inf) == -np.inf).tolist()
+
+    def _pause(self, pauses: np.ndarray) -> None:
+        """Take a frame in which nothing begins or goes on."""
+        apart = (self._last == self._separator).astype(int)
+        self._in_blank = np.logaddexp(self._in_blank, self._in_label) + pauses[apart]
+        self._in_label = np.full(len(apart), -np.inf)
 
     def _pauses(self, log_probs: np.ndarray) -> np.ndarray:
         """Log-probabilities of no label, (frames, 2): inside a word, and after a separator."""
@@ -179,7 +198,8 @@ class BeamDecoder:
             if len(scores) > self._beam
             else np.arange(len(scores))
         )
-        chosen = chosen[scores[chosen] > -np.inf]
+        kept = scores[chosen]
+        chosen = chosen[(kept > -np.inf) & (kept >= kept.max() - self._margin)]
         source, label = np.divmod(chosen, grown.shape[1])
         new = label != self._alphabet.blank
         keys = self._keys[source]

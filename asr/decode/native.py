@@ -18,8 +18,10 @@ from asr.decode.alphabet import Alphabet
 from asr.decode.base import DecodeError
 from asr.decode.ctc_paths import align
 from asr.decode.endpoint import Endpointer
-from asr.decode.lm.arpa import LN_10, NgramModel
+from asr.decode.lm.compact import is_compact
 from asr.decode.lm.language_model import Weights, check_alphabet, sentence_scores
+from asr.decode.lm.ngram import in_the_case_of
+from asr.decode.lm.ngrams import LN_10, NgramModel
 from asr.events import Alternative, Event
 from asr.runtime.scorers import Scores
 
@@ -42,9 +44,13 @@ class NativeSearch:
         self, alphabet: Alphabet, beam: int, lm: NgramModel | None, weights: Weights
     ) -> None:
         self._places = PLACES * beam
-        self._lm = lm
+        self._lm = None if lm is None else in_the_case_of(alphabet, lm)
+        self._capitals = self._lm is not lm  # in the file: KenLM reads its words as they are there
         self._weights = weights
-        self._decoder = _plain(alphabet) if lm is None else _guided(alphabet, lm, weights)
+        if lm is None:
+            self._decoder = _package().build_ctcdecoder(_names(alphabet))
+        else:
+            self._decoder = _guided(alphabet, lm, weights, self._capitals)
 
     def best(self, log_probs: np.ndarray) -> list[Alternative]:
         """Return the texts of (frames, labels), at least one frame, the best first."""
@@ -54,7 +60,10 @@ class NativeSearch:
             beam_prune_logp=-math.inf,
             token_min_logp=LEAST_LOG_PROB,
         )
-        texts = [Alternative(text, score + self._added(text)) for text, _, _, score, _ in beams]
+        found = [
+            (text.lower() if self._capitals else text, score) for text, _, _, score, _ in beams
+        ]
+        texts = [Alternative(text, score + self._added(text)) for text, score in found]
         return sorted(texts, key=lambda text: -text.score)
 
     def _added(self, text: str) -> float:
@@ -65,31 +74,41 @@ class NativeSearch:
         words = text.split()
         scores = [*sentence_scores(self._lm, words)]
         total = sum(score for score, _ in scores)
-        unknown = sum(not known for _, known in scores[:-1])  # the last is the end
-        return alpha * total + beta * len(words) + oov * unknown
+        unknown = [word for word, (_, known) in zip(words, scores, strict=False) if not known]
+        total += sum(self._lm.lexicon.spelled(word) for word in unknown)
+        return alpha * total + beta * len(words) + oov * len(unknown)
 
 
-def _plain(alphabet: Alphabet) -> Any:
-    return _package().build_ctcdecoder(_names(alphabet))
-
-
-def _guided(alphabet: Alphabet, lm: NgramModel, weights: Weights) -> Any:
+def _guided(alphabet: Alphabet, lm: NgramModel, weights: Weights, capitals: bool) -> Any:
     """A decoder with a language model; the unknown costs it no more than it does in the end.
 
+    capitals: whether it writes labels in capitals, as the words of the model are.
     It adds the offset as it is while a word is spelled, and alpha * ln(10) times it afterwards.
     """
+    if is_compact(lm.path):
+        raise DecodeError(
+            f"{lm.path}: the native beam search takes ARPA files and no compact ones; give the "
+            "ARPA file it was made from, or decode without --native"
+        )
     if lm.of_characters or not alphabet.spells:
         raise DecodeError(
             f"{lm.path}: the native beam search takes models of words for labels that are "
             "characters, and no others; decode without --native"
         )
-    spelt = [word for word in lm.vocabulary if alphabet.spell(word)]
-    check_alphabet(lm, len(spelt))
+    if capitals and any(word != word.upper() for word in lm.vocabulary):
+        raise DecodeError(
+            f"{lm.path}: some of its words have capitals, which the labels have not, and others "
+            "have none; decode without --native"
+        )
+    names = [name.upper() if capitals else name for name in _names(alphabet)]
+    lowered = {word.lower() if capitals else word: word for word in lm.vocabulary}
+    spelt = [word for text, word in lowered.items() if alphabet.spell(text)]
+    check_alphabet(lm.path, len(spelt), lm.known)
     package, log_10s = _package(), weights.alpha * LN_10
     try:
         with _silent():
             return package.build_ctcdecoder(
-                _names(alphabet),
+                names,
                 lm.path,
                 spelt,
                 alpha=weights.alpha,

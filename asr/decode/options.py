@@ -1,5 +1,6 @@
 """How a CTC model's scores become words: the choices, and the decoder that they make."""
 
+import dataclasses
 import functools
 import math
 import os
@@ -17,33 +18,38 @@ from asr.decode.guides.jsgf import read_grammar
 from asr.decode.guides.word_list import WordList
 from asr.decode.keywords.trained import KeywordTrigger
 from asr.decode.keywords.typed import KeywordSpotter, SpotOptions
-from asr.decode.lm.arpa import NgramModel, read_arpa
+from asr.decode.lm.arpa import read_arpa
+from asr.decode.lm.compact import is_compact, read_compact
 from asr.decode.lm.fusion import Fusion, Sum
 from asr.decode.lm.language_model import Weights
 from asr.decode.lm.neural import NeuralGuide, NeuralModel
 from asr.decode.lm.ngram import language_model
+from asr.decode.lm.ngrams import NgramModel
 from asr.decode.native import NativeDecoder, NativeSearch
 from asr.files import read_text
 from asr.runtime.session import ModelError
 
 FilePath = str | os.PathLike[str]
 
-BEAM = 16
-DEFAULT_WEIGHTS = Weights(alpha=0.4, beta=2.0, oov=-4.0)
+BEAM = 32
+DEFAULT_WEIGHTS = Weights(alpha=0.6, beta=1.5, oov=-4.0)
 BOOST = 1.0
 COMPILED = 4  # guides that are kept ready, for models and options used in turn
-NEURAL = ".onnx"  # the suffix of recurrent language models; all others are ARPA files
+NEURAL = ".onnx"  # the suffix of recurrent language models; all others are n-grams
 
 
 @dataclass(frozen=True, kw_only=True)
 class DecodeOptions:
     """How to decode: plain data; files are named by their paths and opened by `build_decoder`.
 
-    With nothing chosen the best label of each frame is taken (greedy). None stands for a default.
+    With nothing chosen, and no language model beside the acoustic model, the best label of each
+    frame is taken (greedy). None stands for a default.
 
     beam: hypotheses followed at once; `BEAM` if anything below asks for a search.
-    lm: a language model, ARPA or .onnx, with `lm_weight` its weight, `word_bonus` what each word
-        adds and `unknown_bonus` what each word adds that it does not know; in natural logarithms.
+    lm: a language model, ARPA, compact or .onnx, with `lm_weight` its weight, `word_bonus` what
+        each word adds and `unknown_bonus` what each word adds that it does not know; in natural
+        logarithms.
+    no_lm: use no language model, not even the one that stands beside the acoustic model.
     words: a list of words, or the path of one; grammar: the path of a JSGF grammar. Nothing else is
         recognised then.
     hotword: words and phrases that are raised by `boost` for each of their letters.
@@ -58,6 +64,7 @@ class DecodeOptions:
 
     beam: int | None = None
     lm: FilePath | None = None
+    no_lm: bool = False
     lm_weight: float | None = None
     word_bonus: float | None = None
     unknown_bonus: float | None = None
@@ -83,20 +90,25 @@ class DecodeOptions:
                 "the native beam search knows no word list, grammar, hotwords or .onnx language "
                 "model; leave these out, or --native"
             )
+        if self.lm is not None and self.no_lm:
+            raise DecodeError("--lm and --no-lm exclude each other; give one of them")
         self._check_companions()
 
     def _check_companions(self) -> None:
-        if self.lm is None:
-            for name in ("lm_weight", "word_bonus", "unknown_bonus"):
-                if getattr(self, name) is not None:
-                    flag = f"--{name.replace('_', '-')}"
-                    raise DecodeError(f"{flag} is about a language model; name one with --lm")
         if self.boost is not None and not self.hotword:
             raise DecodeError("--boost is about hotwords; name one with --hotword")
         for name in ("trailing_silence", "soft_limit", "hard_limit"):
             seconds = getattr(self, name)
             if seconds is not None and not 0.0 < seconds < math.inf:
                 raise DecodeError(f"{name} {seconds:g} is no time after which to end; give seconds")
+
+    def beside(self, lm: Path | None) -> "DecodeOptions":
+        """The same with the language model that stands beside the acoustic model, if it is wanted.
+
+        What allows certain words only, and the native search, do without it.
+        """
+        without = self.no_lm or self.native or self.words is not None or self.grammar is not None
+        return self if self.lm is not None or without else dataclasses.replace(self, lm=lm)
 
     @property
     def greedy(self) -> bool:
@@ -140,6 +152,21 @@ def build_decoder(card: ModelCard, options: DecodeOptions | SpotOptions | None =
     return _transcriber(card, options or DecodeOptions())
 
 
+def settling(card: ModelCard, options: DecodeOptions | SpotOptions | None = None) -> float:
+    """Return for how many seconds of silence a decoder may wait with what was said before it."""
+    if card.task == "classify":
+        trigger = chosen(card.trigger, options)
+        waits = (
+            trigger.smoothing + trigger.refractory + (card.window_length or 0) / card.sample_rate
+        )
+    elif isinstance(options, SpotOptions):
+        spotting = chosen(card.spotting, options)
+        waits = max(spotting.refractory, 2 * spotting.confirm)
+    else:
+        waits = chosen(card.endpoint, options).trailing_silence
+    return waits + card.look_ahead / card.sample_rate
+
+
 def _spotting(card: ModelCard, options: DecodeOptions | SpotOptions | None) -> SpotOptions | None:
     if isinstance(options, DecodeOptions) and options != DecodeOptions():
         raise ModelError(
@@ -150,7 +177,12 @@ def _spotting(card: ModelCard, options: DecodeOptions | SpotOptions | None) -> S
 
 
 def _transcriber(card: ModelCard, options: DecodeOptions) -> Decoder:
-    alphabet = Alphabet.of(card)
+    if options.lm is None:
+        for name in ("lm_weight", "word_bonus", "unknown_bonus"):
+            if getattr(options, name) is not None:
+                flag = f"--{name.replace('_', '-')}"
+                raise DecodeError(f"{flag} is about a language model; name one with --lm")
+    alphabet = Alphabet.of(card, lm=options.lm is not None)
     rules = chosen(card.endpoint, options)
     if options.greedy:
         return GreedyDecoder(alphabet, rules)
@@ -175,7 +207,7 @@ def _version(path: Path) -> tuple[int, int]:
 def _native_search(
     alphabet: Alphabet, options: DecodeOptions, versions: tuple[tuple[int, int], ...]
 ) -> NativeSearch:
-    lm = None if options.lm is None else read_arpa(options.lm)
+    lm = None if options.lm is None else read_ngrams(options.lm)
     return NativeSearch(alphabet, options.beam or BEAM, lm, options.weights)
 
 
@@ -203,11 +235,18 @@ def _guide(
 
 
 def read_lm(path: FilePath) -> NgramModel | NeuralModel:
-    """Open a language model: an .onnx file that 'asr export' wrote, or an ARPA file.
+    """Open a language model: an .onnx file that 'asr export' wrote, a compact or an ARPA file.
 
-    Raises DecodeError, ModelError or CardError.
+    Raises DecodeError, ReadError, ModelError or CardError.
     """
-    return NeuralModel(path) if Path(path).suffix == NEURAL else read_arpa(path)
+    if Path(path).suffix == NEURAL:
+        return NeuralModel(path)
+    return read_ngrams(path)
+
+
+def read_ngrams(path: FilePath) -> NgramModel:
+    """Open a compact or an ARPA file. Raises DecodeError, ReadError."""
+    return read_compact(path) if is_compact(path) else read_arpa(path)
 
 
 def read_words(path: FilePath) -> tuple[str, ...]:

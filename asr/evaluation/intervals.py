@@ -4,6 +4,7 @@ The sample of an evaluation is its speakers: recordings of one voice are right o
 Where every recording has a speaker of its own, or all have the same, recordings are the sample.
 """
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -85,3 +86,16 @@ def crossed_interval(errors: np.ndarray, totals: np.ndarray) -> tuple[float, flo
         rates.append(errors[drawn].sum() / totals[drawn].sum())
     low, high = np.quantile(rates, QUANTILES)
     return float(low), float(high)
+
+
+def poisson_bound(count: int, confidence: float = 0.95) -> float:
+    """The expectation that a count of rare events proves not to be exceeded (Garwood, 1936): with
+    it, so few events would come with a probability of 1 - confidence. 3.0 for none at 95 %.
+    """
+    low, high = 0.0, 10.0 + 2.0 * count + 10.0 * math.sqrt(count)
+    for _ in range(60):
+        middle = (low + high) / 2
+        terms = (k * math.log(middle) - middle - math.lgamma(k + 1) for k in range(count + 1))
+        few = sum(map(math.exp, terms))
+        low, high = (middle, high) if few > 1.0 - confidence else (low, middle)
+    return high

@@ -22,9 +22,10 @@ from asr.decode.keywords.typed import (
     Peak,
     PeakFinder,
     SpotOptions,
+    Target,
     sounds_of,
     spellings,
-    with_thresholds,
+    targets,
 )
 from asr.evaluation.intervals import interval_over, share_interval
 from asr.evaluation.plots import plot_det
@@ -131,14 +132,14 @@ def _recordings(data: Path, speaker: str) -> tuple[list[Recording], dict[str, in
     return held_out, {}
 
 
-def find_said(recording: Recording, keywords: Sequence[Keyword]) -> tuple[Said, ...]:
+def find_said(recording: Recording, keywords: Sequence[Keyword | Target]) -> tuple[Said, ...]:
     """The keywords in the text of a recording. If there is just one, a marked time is its own."""
-    counts = [_count(keyword.text, recording.text) for keyword in keywords]
+    counts = [times_said(keyword.text, recording.text) for keyword in keywords]
     times = recording.marked if sum(counts) == 1 else None
     return tuple(Said(k, times) for k, count in enumerate(counts) for _ in range(count))
 
 
-def _count(keyword: str, text: str) -> int:
+def times_said(keyword: str, text: str) -> int:
     """How often whole words of a text, run together, make up the keyword."""
     letters, sounds = sounds_of(text), sounds_of(keyword)
     bounds = {0, *itertools.accumulate(len(word) for word in text.split())}
@@ -152,8 +153,8 @@ class Evaluation:
         alphabet = Alphabet.of(model.card)
         self._model = model
         rules = chosen(model.card.spotting, options)
-        self._keywords = with_thresholds(options.keywords, rules)
-        self._finder = PeakFinder(alphabet, spellings(alphabet, self._keywords), rules)
+        self._keywords = targets(options.keywords, model.card)
+        self._finder = PeakFinder(alphabet, spellings(alphabet, options.keywords), rules)
         self._frame_seconds = alphabet.frame_seconds
         self._refractory = round(rules.refractory / alphabet.frame_seconds)
 
@@ -181,7 +182,7 @@ class Evaluation:
             known / sample_rate,
         )
 
-    def judge(self, scored: Sequence[Scored], keywords: Sequence[Keyword]) -> Outcome:
+    def judge(self, scored: Sequence[Scored], keywords: Sequence[Target]) -> Outcome:
         """What happens with the thresholds of `keywords`."""
         shape = (len(keywords), len(scored))
         outcome = Outcome(np.zeros(shape, int), np.zeros(shape, int), np.zeros(shape[0], int), [])
@@ -201,9 +202,9 @@ class Evaluation:
                     outcome.delays.append((peak.keyword, delay))
         return outcome
 
-    def _detections(self, recording: Scored, keywords: Sequence[Keyword]) -> list[Peak]:
+    def _detections(self, recording: Scored, keywords: Sequence[Target]) -> list[Peak]:
         arbiter = Arbiter(keywords, self._refractory, self._finder.confirm)
-        peaks = [p for p in recording.peaks if p.score >= keywords[p.keyword].spelt_threshold]
+        peaks = [p for p in recording.peaks if p.score >= keywords[p.keyword].threshold]
         return [peak for peak, reason in arbiter.push(peaks, np.inf) if not reason]
 
     def _match(self, peak: Peak, recording: Scored, missing: Sequence[Said]) -> Said | None:
@@ -230,7 +231,7 @@ class Evaluation:
         speakers = np.array([recording.speaker for recording in scored])
         curve = []
         for threshold in THRESHOLDS.tolist():
-            swept = [Keyword(keyword.text, threshold) for keyword in self._keywords]
+            swept = [Target(keyword.text, threshold) for keyword in self._keywords]
             rates = _rates(self.judge(scored, swept), hours, speakers)
             curve.append({"threshold": threshold} | rates)
         own = self.judge(scored, self._keywords)
@@ -239,7 +240,7 @@ class Evaluation:
             "hours": hours,
             "rates": [{"at_most": rate} | _fewest_misses(curve, rate) for rate in RATES],
             "keywords": {
-                keyword.text: {"threshold": keyword.spelt_threshold}
+                keyword.text: {"threshold": keyword.threshold}
                 | _rates(_of_keyword(own, number), hours, speakers)
                 for number, keyword in enumerate(self._keywords)
             },

@@ -2,8 +2,8 @@
 
 import logging
 import time
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -30,7 +30,7 @@ class Outcome:
 
     fired: the keywords that a device would have reported, of a model that classifies; swept: the
     same with each threshold of SWEEP; words: those of the hypothesis of a ctc model.
-    group, speaker, reference, marked: see `Trial`.
+    group, speaker, reference, marked, traits, waveform: see `Trial`.
     """
 
     group: str
@@ -43,6 +43,8 @@ class Outcome:
     swept: tuple[tuple[str, ...], ...] = ()
     words: tuple[Word, ...] = ()
     marked: tuple[float, float] | None = None
+    traits: Mapping[str, str] = field(default_factory=dict)
+    waveform: Callable[[], np.ndarray] | None = None
 
     @property
     def right(self) -> bool:
@@ -82,6 +84,8 @@ def run_trials(
             swept=tuple(triggered[1:]),
             words=transcript.words if transcript else (),
             marked=trial.marked,
+            traits=trial.traits,
+            waveform=trial.waveform,
         )
 
 
@@ -90,8 +94,9 @@ def _triggers(card: ModelCard) -> list[Decoder]:
     for a ctc model."""
     if card.trigger is None:
         return []
-    settings = [card.trigger, *(replace(card.trigger, threshold=t) for t in SWEEP)]
-    return [KeywordTrigger(replace(card, trigger=trigger)) for trigger in settings]
+    swept = (replace(card.trigger, threshold=threshold) for threshold in SWEEP)
+    cards = [card, *(replace(card, trigger=trigger, alarms=None) for trigger in swept)]
+    return [KeywordTrigger(card) for card in cards]
 
 
 def _triggered(
@@ -109,11 +114,12 @@ def _triggered(
 
 def decide(model: Model, waveform: np.ndarray) -> str:
     """One label for a whole recording: the one at the end if the window holds all of it, else the
-    one of the moment at which a keyword has its highest posterior."""
-    log_probs = model.log_probs(waveform)
-    labels = model.card.labels
-    if model.card.window_length is not None and len(waveform) <= model.card.window_length:
-        return labels[int(log_probs[-1].argmax())]
-    keywords = [k for k, name in enumerate(labels) if name not in model.card.background]
-    moment = int(log_probs[:, keywords].max(axis=1).argmax())
-    return labels[int(log_probs[moment].argmax())]
+    keyword that a stream reports first, or if there is none what else is likeliest at the end."""
+    card = model.card
+    answers = range(len(card.labels))
+    if card.window_length is None or len(waveform) > card.window_length:
+        if fired := _triggered(model, [KeywordTrigger(card)], waveform)[0]:
+            return fired[0]
+        answers = [k for k in answers if card.labels[k] in card.background] or answers
+    last = model.log_probs(waveform)[-1]
+    return card.labels[max(answers, key=lambda k: last[k])]

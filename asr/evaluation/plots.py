@@ -7,6 +7,8 @@ import numpy as np
 
 from asr.training.plots import COLOURS, GUIDE, INK, new_figure, save
 
+LEGEND_CURVES = 8  # more of them cannot be distinguished
+
 
 def plot_confusion(counts: np.ndarray, labels: tuple[str, ...], path: Path) -> None:
     """Rows: what was said; columns: what was recognised; coloured by the share of the row."""
@@ -30,21 +32,44 @@ def plot_det(curve: list[dict[str, Any]], chosen: list[dict[str, Any]], path: Pa
 
     curve, chosen: points with `false_alarms_per_hour` and `miss_rate` (a share, drawn in percent).
     """
-    figure, axes, pyplot = new_figure(6, 4.5)
+    figure, axes, pyplot = _det_axes()
     for points, style in ((curve, "-"), (chosen, "o")):
-        alarms = [point["false_alarms_per_hour"] for point in points]
-        misses = [100.0 * point["miss_rate"] for point in points]
-        axes.plot(alarms, misses, style, color=COLOURS[0])
+        axes.plot(*_det_points(points), style, color=COLOURS[0])
+    save(figure, path)
+    pyplot.close(figure)
+
+
+def plot_det_curves(curves: dict[str, list[dict[str, Any]]], path: Path) -> None:
+    """Several of the curves of `plot_det` by their names, the first one thick."""
+    figure, axes, pyplot = _det_axes()
+    for number, (name, points) in enumerate(curves.items()):
+        style = {"color": INK, "linewidth": 2.5} if not number else {"linewidth": 1.0}
+        axes.plot(*_det_points(points), label=name, **style)
+    if len(curves) <= LEGEND_CURVES:
+        axes.legend(frameon=False)
+    save(figure, path)
+    pyplot.close(figure)
+
+
+def _det_points(points: list[dict[str, Any]]) -> tuple[list[float], list[float]]:
+    alarms = [point["false_alarms_per_hour"] for point in points]
+    return alarms, [100.0 * point["miss_rate"] for point in points]
+
+
+def _det_axes() -> tuple[Any, Any, Any]:
+    """A figure with the axes of a detection error tradeoff, and what closes it.
+
+    They are logarithmic, but for the ends: zero is a result that must be seen.
+    """
+    figure, axes, pyplot = new_figure(6, 4.5)
     ticks = (0, 0.5, 1, 2, 5, 10, 20, 50, 100)
-    # Logarithmic, but for the ends: zero is a result that must be seen.
     axes.set_xscale("symlog", linthresh=0.5)
     axes.set_yscale("symlog", linthresh=0.5)
     for axis in (axes.xaxis, axes.yaxis):
         axis.set_ticks(ticks, [f"{tick:g}" for tick in ticks])
     axes.set(xlim=(0, 100), ylim=(0, 100), xlabel="false alarms per hour", ylabel="missed (%)")
     axes.grid(color=GUIDE, linewidth=0.5)
-    save(figure, path)
-    pyplot.close(figure)
+    return figure, axes, pyplot
 
 
 def plot_reliability(curves: dict[str, np.ndarray], path: Path) -> None:

@@ -1,6 +1,6 @@
 """How far a long measurement is, on a terminal."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from typing import TypeVar
 
 from rich.console import Console
@@ -9,8 +9,11 @@ from rich.progress import track
 Item = TypeVar("Item")
 
 
-def tracked(items: Sequence[Item], description: str) -> Iterable[Item]:
-    """Iterate over items under a bar on stderr; nothing is shown unless that is a terminal."""
+def tracked(items: Iterable[Item], description: str, total: int | None = None) -> Iterable[Item]:
+    """Iterate over items under a bar on stderr; nothing is shown unless that is a terminal.
+
+    total: how many there are, where `items` do not say.
+    """
     console = Console(stderr=True)
     silent = not console.is_terminal
-    return track(items, description, console=console, transient=True, disable=silent)
+    return track(items, description, total=total, console=console, transient=True, disable=silent)

@@ -2,8 +2,8 @@
 
 import logging
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -40,6 +40,7 @@ class Trial:
 
     reference: a label for a classifier, a text for a ctc model, empty if nothing is said.
     marked: from when to when, in seconds, a keyword is said in it, if that is known.
+    traits: what is known of the speaker and the line, as gender or accent.
     """
 
     group: str
@@ -47,6 +48,7 @@ class Trial:
     reference: str
     waveform: Callable[[], np.ndarray]
     marked: tuple[float, float] | None = None
+    traits: Mapping[str, str] = field(default_factory=dict)
 
 
 class Selection(NamedTuple):
@@ -68,7 +70,14 @@ def read_trials(model: Model, data: Path, speaker: str = "") -> Selection:
     recordings, unlabelled = labelled_recordings(data, speaker)
     rate = model.card.sample_rate
     trials = (
-        Trial(data.stem, r.speaker, r.text, lambda path=r.path: read_audio(path, rate), r.marked)
+        Trial(
+            data.stem,
+            r.speaker,
+            r.text,
+            lambda path=r.path: read_audio(path, rate),
+            r.marked,
+            r.traits,
+        )
         for r in recordings
     )
     return _fitting(model.card, data, trials, unlabelled)
@@ -81,7 +90,7 @@ def labelled_recordings(data: Path, speaker: str = "") -> tuple[list[Recording],
     is all of them, since a reference would be made up.
     """
     source = SourceConfig(
-        path=str(data), name=data.stem, licence="", attribution="", speaker=speaker
+        path=str(data), name=data.stem, licence="", attribution="", speaker=speaker, validation=0.0
     )
     recordings = _read(source)
     folder = data.is_dir() and manifest_of(data) is None
@@ -133,10 +142,10 @@ def _held_out(config: Config, corpus: Corpus) -> Iterator[Trial]:
             waveform = lambda item=item: item.waveform(noises)  # noqa: E731
             yield Trial(NOISE, f"noise {item.seed}", SILENCE, waveform)
         else:
-            recording = item.example.recording
-            source = config.data.sources[recording.source].name
+            r = item.example.recording
+            source = config.data.sources[r.source].name
             waveform = lambda item=item: item.waveform(noises)  # noqa: E731
-            yield Trial(source, recording.speaker, recording.text, waveform, recording.marked)
+            yield Trial(source, r.speaker, r.text, waveform, r.marked, r.traits)
 
 
 def _fitting(

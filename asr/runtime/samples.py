@@ -14,9 +14,9 @@ def checked(samples: np.ndarray) -> np.ndarray:
     """Return `samples` if they are float32 (n,) of sensible size. Raises StreamError."""
     plain = isinstance(samples, np.ndarray) and not np.ma.isMaskedArray(samples)
     if not plain or samples.dtype != np.float32 or samples.ndim != 1:
-        kind = getattr(samples, "dtype", type(samples).__name__)
+        given = f"{samples.dtype} {samples.shape}" if plain else type(samples).__name__
         raise StreamError(
-            f"a stream takes float32 (samples,), not {kind} {getattr(samples, 'shape', '')}; "
+            f"a stream takes float32 (samples,), not {given}; "
             "features.audio.read_audio makes it from anything"
         )
     if fault := fault_of(samples):

@@ -4,7 +4,10 @@ However the audio is cut, the model runs on the same samples in the same order, 
 the same to the bit.
 """
 
+import itertools
 import math
+from collections import deque
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple, Protocol
 
 import numpy as np
@@ -17,6 +20,7 @@ from features.activity import quietest
 STEP_SECONDS = 4.0  # the most that a streaming model is given at once; more is no faster
 WHOLE_SECONDS = 60.0  # the longest audio that a whole-utterance ctc model is given at once
 OVERLAP_SECONDS = 1.0  # how far its runs reach over a cut
+ROWS = 32  # the most streams that share a step; more is no faster
 SHORTEST_SECONDS = 0.1  # shorter audio is zero-padded to this before it is scored
 NOTHING = np.zeros(0, np.float32)
 
@@ -100,7 +104,7 @@ class BlockScorer:
         card = model.card
         if card.block_length is None:
             raise ValueError(f"model {card.name} does not stream")
-        self._model = model
+        self.model = model
         self._closing = closing
         self._framewise = card.task == "ctc"
         self._hop_length = card.hop_length
@@ -112,36 +116,45 @@ class BlockScorer:
         self._waiting = NOTHING
         self._samples = 0
         self._stepped = 0
-        self._state = model.initial_state()
+        self._last: int | None = None  # where all the sound ends, closing silence included
+        self.state = model.initial_state()
+        self.due: deque[np.ndarray] = deque()  # float32 (blocks * block_length,) of coming steps
         # Frames of real audio so far; below zero while the look-ahead fills.
         self._frames = -(card.look_ahead // card.hop_length)
 
     def push(self, samples: np.ndarray) -> list[Scores]:
-        self._samples += len(samples)
-        present = np.concatenate([self._waiting, samples])
-        whole = len(present) - len(present) % self._block_length
-        self._waiting = present[whole:].copy()
-        return self._steps(present[:whole])
+        self.take(samples)
+        return _run_all([self])[0]
 
     def finish(self, samples: np.ndarray = NOTHING) -> list[Scores]:
         self._samples += len(samples)
         if not self._samples:
             return []
-        last = self._samples + self._closing
-        missing = last + self._look_ahead - self._stepped
+        self._last = self._samples + self._closing
+        missing = self._last + self._look_ahead - self._stepped
         pcm = np.zeros(math.ceil(missing / self._block_length) * self._block_length, np.float32)
         pcm[: len(self._waiting) + len(samples)] = np.concatenate([self._waiting, samples])
-        return self._steps(pcm, last)
+        self._plan(pcm)
+        return _run_all([self])[0]
 
-    def _steps(self, pcm: np.ndarray, last: int | None = None) -> list[Scores]:
-        """Run whole blocks. last: where all the sound ends, closing silence included."""
+    def take(self, samples: np.ndarray) -> None:
+        """Take samples as `push` does, and leave the steps that they make due to `_run_all`."""
+        self._samples += len(samples)
+        present = np.concatenate([self._waiting, samples])
+        whole = len(present) - len(present) % self._block_length
+        self._waiting = present[whole:].copy()
+        self._plan(present[:whole])
+
+    def _plan(self, pcm: np.ndarray) -> None:
+        """Cut whole blocks into the steps that are due."""
         starts = range(0, len(pcm), self._step_length)
-        pieces = (pcm[start : start + self._step_length] for start in starts)
-        return [run for piece in pieces for run in self._step(piece, last)]
+        self.due += (pcm[start : start + self._step_length] for start in starts)
 
-    def _step(self, pcm: np.ndarray, last: int | None) -> list[Scores]:
-        log_probs, self._state = self._model.step(pcm[None], self._state)
-        blocks, labels = len(pcm) // self._block_length, log_probs.shape[2]
+    def stepped(self, log_probs: np.ndarray, state: State) -> list[Scores]:
+        """Take what a step of the next that was due gave, (frames, labels) and the next state."""
+        self.state = state
+        blocks, labels = len(self.due.popleft()) // self._block_length, log_probs.shape[1]
+        last = self._last
         wanted = math.inf if last is None else math.ceil(last / self._hop_length)
         runs: list[Scores] = []
         for frames in log_probs.reshape(blocks, -1, labels):
@@ -155,6 +168,47 @@ class BlockScorer:
                 end = min(reached, self._samples)
                 runs.append(Scores(end, frames, reached - end))
         return runs
+
+
+def push_together(scorers: Sequence[Scorer], blocks: Sequence[np.ndarray]) -> list[list[Scores]]:
+    """Push a block to each of the scorers of one model; return the runs of each.
+
+    They are those of `push`, to the bit: streaming models compute the steps that are due as rows
+    of one batch.
+    """
+    streaming = [scorer for scorer in scorers if isinstance(scorer, BlockScorer)]
+    if len(streaming) < len(scorers):
+        return [scorer.push(block) for scorer, block in zip(scorers, blocks, strict=True)]
+    for scorer, block in zip(streaming, blocks, strict=True):
+        scorer.take(block)
+    return _run_all(streaming)
+
+
+def _run_all(scorers: Sequence[BlockScorer]) -> list[list[Scores]]:
+    """Run the steps that are due, of equal lengths together; return the runs of each scorer."""
+    runs: list[list[Scores]] = [[] for _ in scorers]
+    while waiting := [number for number, scorer in enumerate(scorers) if scorer.due]:
+        for rows in _batches(waiting, [len(scorers[number].due[0]) for number in waiting]):
+            chosen = [scorers[number] for number in rows]
+            pcm = np.stack([scorer.due[0] for scorer in chosen])
+            state = {
+                name: np.concatenate([scorer.state[name] for scorer in chosen])
+                for name in chosen[0].state
+            }
+            log_probs, following = chosen[0].model.step(pcm, state)
+            for row, number in enumerate(rows):
+                # A copy: a view would keep the rows of all others in memory.
+                own = {name: array[row : row + 1].copy() for name, array in following.items()}
+                runs[number] += scorers[number].stepped(log_probs[row].copy(), own)
+    return runs
+
+
+def _batches(numbers: Sequence[int], lengths: Sequence[int]) -> Iterator[list[int]]:
+    """Group numbers by their lengths, up to ROWS of them."""
+    ordered = sorted(zip(lengths, numbers, strict=True))
+    for _, group in itertools.groupby(ordered, key=lambda pair: pair[0]):
+        alike = [number for _, number in group]
+        yield from (alike[start : start + ROWS] for start in range(0, len(alike), ROWS))
 
 
 class WindowScorer:

@@ -1,20 +1,21 @@
 """Opening the graph of a model, and checking that it keeps the contract which its card promises."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnxruntime as ort
 from onnxruntime.capi import onnxruntime_pybind11_state as ort_errors  # pyright: ignore
 
 from asr.card import CardError, ModelCard
+from asr.runtime.providers import CPU
 from asr.runtime.weights import WeightsError, weights_sha256
 from features.errors import EarshotError
 
 PCM = "pcm"
 LOG_PROBS = "log_probs"
 NEXT = "next_"
-CPU = "CPUExecutionProvider"
 
 State = dict[str, np.ndarray]
 
@@ -119,8 +120,12 @@ def _mismatches(session: ort.InferenceSession, card: ModelCard) -> Iterator[str]
         yield "hop_length must not be longer than window_length"
     elif card.task == "ctc" and card.look_ahead % card.hop_length:
         yield "look_ahead must be a multiple of hop_length"
-    for state, following in zip(inputs[1:], outputs[1:], strict=False):
+    yield from _state_mismatches(inputs[1:], outputs[1:])
+
+
+def _state_mismatches(states: Sequence[Any], following: Sequence[Any]) -> Iterator[str]:
+    for state, next_state in zip(states, following, strict=False):
         if not all(isinstance(size, int) for size in state.shape[1:]):
             yield f"state {state.name} must have a fixed shape, it has {state.shape}"
-        elif state.shape[1:] != following.shape[1:]:
-            yield f"state {state.name} is {state.shape}, then {following.shape}"
+        elif state.shape[1:] != next_state.shape[1:]:
+            yield f"state {state.name} is {state.shape}, then {next_state.shape}"

@@ -1,6 +1,5 @@
 """From confidences to probabilities: measured on speakers, written into the model's card."""
 
-from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -9,10 +8,11 @@ import numpy as np
 from rich.console import Console
 
 from asr.card import Calibration
+from asr.decode.options import DecodeOptions
 from asr.evaluation.outcomes import run_trials
 from asr.evaluation.plots import plot_reliability
 from asr.evaluation.report import word_lines
-from asr.evaluation.trials import EvaluationError, Trial, read_trials, speaker_halves
+from asr.evaluation.trials import EvaluationError, read_trials, speaker_halves
 from asr.evaluation.words import MARGIN, Judged, judge, reliability, word_figures
 from asr.files import write_figures
 from asr.model import Model, ModelError
@@ -34,33 +34,46 @@ def calibrate(
     """Write the model to `out`, its confidences and word beginnings corrected on `data`.
 
     data, speaker: as for `read_trials`. The calibration (asr.card.Calibration) is fitted to the
-    recordings of every other speaker, decoded greedily, and reported on the rest, before and after
-    as the two files have it. Word beginnings need marked keywords (keyword_start, keyword_end).
-    Returns the figures. Raises EarshotError.
+    recordings of every other speaker and reported on the rest, before and after as the two files
+    have it: of words decoded greedily and, where a language model stands beside the model, of
+    words decoded with it. Word beginnings need marked keywords (keyword_start, keyword_end).
+    Returns the figures, those with the language model in `with_lm`. Raises EarshotError.
     """
-    current = model.card.calibration
-    if current is None:
+    card = model.card
+    if card.calibration is None:
         raise ModelError(f"{model.path}: this model spots keywords and gives words no confidence")
+    ways: dict[str, DecodeOptions] = {"calibration": DecodeOptions(no_lm=True)}
+    if model.language_model is not None:
+        ways["lm_calibration"] = DecodeOptions(lm=model.language_model)
     fitting, reporting = speaker_halves(data, read_trials(model, data, speaker).trials)
-    own = _judge(model, fitting)
+    own = {name: judge(run_trials(model, fitting, way)) for name, way in ways.items()}
+    before = {name: judge(run_trials(model, reporting, way)) for name, way in ways.items()}
     try:
-        calibration = fit_calibration(own, current)
+        found = {
+            name: fit_calibration(own[name], getattr(card, name) or card.calibration)
+            for name in ways
+        }
     except ValueError as error:
         raise EvaluationError(f"{data}: nothing to calibrate by, {error}; add recordings") from None
-    before = _judge(model, reporting)
-    calibrated = rewrite_card(model.path, replace(model.card, calibration=calibration), out)
-    after = _judge(calibrated, reporting)
-    figures = {
-        "calibration": vars(calibration),
-        "fitted_on": word_figures(own),
-        "before": word_figures(before),
-        "after": word_figures(after),
-    }
+    calibrated = rewrite_card(model.path, replace(card, **found), out)
+    after = {name: judge(run_trials(calibrated, reporting, way)) for name, way in ways.items()}
+    figures, *more = [
+        {
+            "calibration": vars(found[name]),
+            "fitted_on": word_figures(own[name]),
+            "before": word_figures(before[name]),
+            "after": word_figures(after[name]),
+        }
+        for name in ways
+    ]
     _print(figures)
+    for with_lm in more:
+        figures["with_lm"] = with_lm
+        _print(with_lm, ", with the language model")
     if json_file is not None:
         write_figures(json_file, figures)
     if plot is not None:
-        curves = {"before": before, "after": after}
+        curves = {"before": before["calibration"], "after": after["calibration"]}
         plot_reliability(
             {name: reliability(j.confidences, j.right) for name, j in curves.items()}, plot
         )
@@ -114,15 +127,13 @@ def fit_logistic(scores: np.ndarray, right: np.ndarray) -> tuple[float, float]:
     return float(weights[0]), float(weights[1])
 
 
-def _judge(model: Model, trials: Sequence[Trial]) -> Judged:
-    return judge(run_trials(model, trials))
-
-
-def _print(figures: dict[str, Any]) -> None:
+def _print(figures: dict[str, Any], how: str = "") -> None:
     console = Console()
     for name in ("before", "after"):
         for line in word_lines(figures[name]):
-            console.print(f"{name}: {line}", highlight=False, soft_wrap=True)
+            console.print(f"{name}{how}: {line}", highlight=False, soft_wrap=True)
     chosen = ", ".join(f"{name} {value:.3f}" for name, value in figures["calibration"].items())
     fitted = figures["fitted_on"]
-    console.print(f"fitted on {fitted['n']} words of other speakers: {chosen}", highlight=False)
+    console.print(
+        f"fitted on {fitted['n']} words of other speakers{how}: {chosen}", highlight=False
+    )

@@ -85,7 +85,7 @@ def latencies(model: AcousticModel) -> list[Latency]:
 
 
 def _milliseconds(model: AcousticModel, frames: int) -> float:
-    return 1000.0 * frames * model.hop_length / model.config.mfcc.sample_rate
+    return 1000.0 * frames * model.frame_length / model.config.mfcc.sample_rate
 
 
 def _table(points: list[Point], name: str) -> Table:

@@ -68,7 +68,7 @@ def look_inside(run: Path, recording: Path) -> Explanation:
             "recording with words in it"
         )
     pcm = torch.from_numpy(waveform).unsqueeze(0)
-    count = -(-len(waveform) // model.hop_length)
+    count = -(-len(waveform) // model.frame_length)
     with torch.no_grad():
         frames = encoder_frames(model, pcm)
         layers = activities(model.encoder, frames, count)
@@ -80,7 +80,7 @@ def look_inside(run: Path, recording: Path) -> Explanation:
         bands=mel_frequencies(mfcc.n_mels + 2, fmin=mfcc.f_min, fmax=mfcc.f_max, htk=True)[1:-1],
         layers=layers,
         gradients=gradient_norms(model.encoder, frames, count - 1),
-        frame=model.hop_length / mfcc.sample_rate,
+        frame=model.frame_length / mfcc.sample_rate,
         hop=mfcc.hop_length / mfcc.sample_rate,
     )
 
@@ -94,7 +94,7 @@ def mel_spectrogram(model: AcousticModel, pcm: Tensor) -> np.ndarray:
 def encoder_frames(model: AcousticModel, pcm: Tensor) -> Tensor:
     """[1, samples] -> inputs of the encoder, [1, frames, width], with the silence after the last
     sample that a stream needs to give all of its frames."""
-    samples, unit = pcm.shape[1], model.block_length or model.hop_length
+    samples, unit = pcm.shape[1], model.block_length or model.frame_length
     end = -(-(samples + model.look_ahead) // unit) * unit
     return model.stem(model.features(functional.pad(pcm, (model.context, end - samples))))
 

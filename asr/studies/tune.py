@@ -1,204 +1,251 @@
-"""The weights of a language model, found on recordings whose words are known."""
+"""`asr tune`: a search for hyper-parameters, from the command to its table, picture and TOML."""
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+import contextlib
+import multiprocessing
+import os
+import random
+import sys
+import time
+from collections import Counter
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 
-import numpy as np
+import optuna
+from optuna.importance import get_param_importances
+from optuna.study import Study
+from optuna.trial import FrozenTrial, TrialState
 from rich.console import Console
 from rich.table import Table
 
-from asr.decode.options import DecodeOptions, build_decoder
-from asr.evaluation.figures import error_rates
-from asr.evaluation.progress import tracked
-from asr.evaluation.report import percent
-from asr.evaluation.trials import Trial, read_trials, speaker_halves
-from asr.events import Utterance
-from asr.files import write_figures
-from asr.model import Model, ModelError
-from asr.runtime.scorers import Scores
+from asr.cores import cores
+from asr.files import whole_file, write_figures
+from asr.studies.plot_tune import plot_search
+from asr.studies.search import (
+    FOLDER,
+    REASON,
+    SEARCH,
+    Search,
+    completed,
+    counted,
+    hopeless,
+    open_study,
+    retry,
+    work,
+)
+from asr.studies.search_space import DEFAULTS, as_overrides, grid, split_overrides
+from asr.studies.study_storage import TuneError, alone_in, study_errors
+from asr.training.config import read_tree, settle_paths
+from asr.training.interrupts import Interrupted
+from asr.training.processes import THREADS
+from asr.training.toml import write_toml
+from features.errors import EarshotError
 
-GRID = {
-    "lm_weight": (0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.7, 1.0, 1.5),
-    "word_bonus": (-1.0, 0.0, 1.0, 2.0, 3.0, 4.0, 6.0),
-}
-
-Setting = tuple[float, ...]  # the fields of DecodeOptions that GRID names
-Fold = tuple[set[str], set[str]]  # speakers to learn weights from, and those to report with them
-
-
-@dataclass(frozen=True)
-class Scored:
-    """A recording: who speaks, its reference, and the model's log_probs (frames, labels) of it."""
-
-    speaker: str
-    reference: str
-    log_probs: np.ndarray
-
-
-class Trials:
-    """Recordings that are decoded once with each setting, whoever of their speakers counts."""
-
-    def __init__(self, model: Model, scored: Sequence[Scored], options: DecodeOptions) -> None:
-        self._model = model
-        self._scored = scored
-        self._options = options
-        self.given: Setting = options.weights[: len(GRID)]
-        self.texts: dict[Setting, list[str]] = {}
-
-    def decode(self, options: DecodeOptions) -> list[str]:
-        """Return the text of each recording."""
-        return [decoded(self._model, entry.log_probs, options) for entry in self._scored]
-
-    def rates(self, texts: Sequence[str], speakers: set[str]) -> dict[str, Any]:
-        """Return the error rates of the texts of these speakers."""
-        chosen = [
-            (entry.reference, text, entry.speaker)
-            for entry, text in zip(self._scored, texts, strict=True)
-            if entry.speaker in speakers
-        ]
-        return error_rates(*zip(*chosen, strict=True))
-
-    def search(self, speakers: set[str]) -> Setting:
-        """Return the setting with the fewest word errors of these speakers.
-
-        Each weight alone is varied from the best setting so far, until that makes nothing better.
-        """
-        best, before = self.given, None
-        tried: dict[Setting, tuple[float, float]] = {}
-        while best != before:
-            before = best
-            for setting in self._decoded([best, *_cross(best)]):
-                rates = self.rates(self.texts[setting], speakers)
-                tried[setting] = (rates["wer"], rates["cer"])
-            best = min(tried, key=lambda setting: tried[setting])
-        return best
-
-    def tuned(self, settings: dict[str, Setting]) -> list[str]:
-        """Return the text of each recording with the setting for its speaker."""
-        speakers = [entry.speaker for entry in self._scored]
-        return [self.texts[settings[speaker]][k] for k, speaker in enumerate(speakers)]
-
-    def _decoded(self, settings: Sequence[Setting]) -> Sequence[Setting]:
-        new = [setting for setting in dict.fromkeys(settings) if setting not in self.texts]
-        for setting in tracked(new, "decoding"):
-            options = replace(self._options, **dict(zip(GRID, setting, strict=True)))
-            self.texts[setting] = self.decode(options)
-        return settings
-
-
-def _without_lm(options: DecodeOptions) -> DecodeOptions:
-    return replace(options, lm=None, lm_weight=None, word_bonus=None, unknown_bonus=None)
-
-
-def _cross(best: Setting) -> Iterator[Setting]:
-    """The settings that differ from the best in one weight."""
-    for k, values in enumerate(GRID.values()):
-        yield from ((*best[:k], value, *best[k + 1 :]) for value in values)
+METHODS = ("bayes", "random", "grid")
+TRIALS = 20  # if neither their number nor the time is limited
+LARGEST_GRID = 1000
+SHOWN = 10  # trials in the table
+RANKED = 10  # trials that importances (PED-ANOVA, Watanabe et al., 2023) need
+FIGURES, BEST_TOML, PICTURE = "trials.json", "best.toml", "tune.png"
+MAKE_ROOM = "free some space and repeat the command, which goes on"
+FAILED = 2  # exit code of a process
 
 
 def tune(
-    model: Model,
-    data: Path,
-    options: DecodeOptions,
+    recipe: Path,
+    overrides: Sequence[str] = (),
     *,
-    speaker: str = "",
-    halves: bool = True,
-    json_file: Path | None = None,
+    method: str = "bayes",
+    trials: int | None = None,
+    minutes: float | None = None,
+    jobs: int = 1,
+    storage: str | None = None,
 ) -> dict[str, Any]:
-    """Find the weights of `options.lm` (see `GRID`) that give the fewest word errors; print them.
+    """Search the fields that `overrides` gives ranges (DEFAULTS if none); return what was found.
 
-    data, speaker: as for `read_trials`. halves: report each half of the speakers with the weights
-    that are best for the other half, so that every recording counts and none is reported with
-    weights that have seen its speaker; otherwise report all with the best weights for all. Returns
-    the figures. Raises EarshotError.
+    trials: of the whole search, those of earlier calls included; minutes: of this call; storage: a
+    journal file or an SQL URL by which several machines share the search: each makes the same call,
+    with an `out` that all see. The study (without `storage`), the trainings, the table of trials, a
+    picture and the best configuration are written to `<out>/<name>-tune`. A call of the same search
+    goes on with it. Raises EarshotError and Interrupted.
     """
-    if model.card.task != "ctc":
-        raise ModelError(f"{model.path}: this model spots keywords; a language model is for others")
-    found = read_trials(model, data, speaker).trials
-    everyone = {trial.speaker for trial in found}
-    folds = _crossed(data, found) if halves else [(everyone, everyone)]
-    trials = Trials(model, list(_score(model, found)), options)
-    figures = _figures(trials, options, everyone, folds)
-    _print(figures)
-    if json_file is not None:
-        write_figures(json_file, figures)
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    search = _plan(recipe, overrides, method, trials, minutes, storage)
+    with _in_folder(search), study_errors(search.folder, storage):
+        study = _begin(search)
+        _share_out(search, jobs)
+        if reason := hopeless(study):
+            raise TuneError(f"the first trainings all failed; the last of them: {reason}")
+        return _report(search, study)
+
+
+def _plan(
+    recipe: Path,
+    overrides: Sequence[str],
+    method: str,
+    trials: int | None,
+    minutes: float | None,
+    storage: str | None,
+) -> Search:
+    fixed, space = split_overrides(overrides)
+    if not space:
+        _, space = split_overrides(DEFAULTS)
+        print(f"no field has a range; searching {'  '.join(DEFAULTS)}")
+    if method == "grid":
+        combinations = len(grid(space))
+        if combinations > LARGEST_GRID:
+            raise TuneError(
+                f"this grid has {combinations} points; give fewer fields a range, or choices "
+                "(field=a|b), or use --method bayes"
+            )
+        trials = min(trials or combinations, combinations)
+    elif trials is None and minutes is None:
+        trials = TRIALS
+    until = None if minutes is None else time.time() + 60.0 * minutes
+    tree = read_tree(recipe, fixed)
+    settle_paths(tree, Path.cwd())  # those in overrides: best.toml stands in another folder
+    return Search(tree, str(recipe), space, method, trials, until, storage)
+
+
+def _in_folder(search: Search) -> AbstractContextManager[None]:
+    """Make the folder of a search and, unless it is shared, keep others out of it."""
+    folder = search.folder
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise TuneError(
+            f"{folder}: cannot be the folder of a search ({error.strerror}); name another with "
+            "out=..."
+        ) from None
+    return contextlib.nullcontext() if search.storage else alone_in(folder)
+
+
+def _begin(search: Search) -> Study:
+    """Open the study; of a new one draw the grid, of an old one take up what was interrupted."""
+    trained = any(search.folder.glob(f"{search.config().name}-*/"))
+    study = open_study(search)
+    if SEARCH not in study.user_attrs:
+        if trained:
+            raise TuneError(
+                f"{search.folder}: has the trainings of a search whose study is elsewhere; repeat "
+                "its --storage, or give this one another name (name=...)"
+            )
+        if search.method == "grid":
+            points = grid(search.space)
+            random.Random(search.config().optimisation.seed).shuffle(points)
+            for point in points:
+                study.enqueue_trial(point)
+        study.set_user_attr(SEARCH, search.fingerprint)  # last: a grid is whole, or drawn anew
+    if study.user_attrs[SEARCH] != search.fingerprint:
+        raise TuneError(
+            f"{search.folder}: holds a search of other ranges, settings or by another method; "
+            "repeat these, or give this one another name (name=...)"
+        )
+    if search.storage is None:  # else they may be those of another machine
+        for trial in study.get_trials(states=(TrialState.RUNNING,)):
+            retry(study, trial)
+    return study
+
+
+def _share_out(search: Search, jobs: int) -> None:
+    """Have `jobs` processes work on a search, each on its share of the cores."""
+    if jobs == 1:
+        work(search, 0)
+        return
+    os.environ.setdefault(THREADS, str(max(1, cores() // jobs)))
+    context = multiprocessing.get_context("spawn")
+    processes = [context.Process(target=_work, args=(search, k)) for k in range(jobs)]
+    for process in processes:
+        process.start()
+    try:
+        _join(processes)
+    except KeyboardInterrupt:  # it has reached them, too
+        _join(processes)
+        raise Interrupted("stopped and saved") from None
+    if failed := sum(process.exitcode != 0 for process in processes):
+        raise TuneError(f"{failed} of {jobs} processes ended with an error; it is printed above")
+
+
+def _join(processes: Sequence[BaseProcess]) -> None:
+    for process in processes:
+        process.join()
+
+
+def _work(search: Search, rank: int) -> None:
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    try:
+        work(search, rank)
+    except EarshotError as error:
+        print(f"error: {error}", file=sys.stderr, flush=True)
+        sys.exit(FAILED)
+    except Interrupted:
+        pass  # the process that started this one says so
+
+
+def _report(search: Search, study: Study) -> dict[str, Any]:
+    """Print and write what the trials gave. Raises TuneError if none came to its end."""
+    trials = counted(study)
+    complete = completed(trials)
+    if not complete:
+        raise TuneError(
+            f"{search.folder}: no training has come to its end yet; repeat the command, which goes "
+            "on, and give it more --minutes or --trials"
+        )
+    value, best = complete[0]
+    figures = {
+        "metric": search.metric,
+        "best": {"trial": best.number, "value": value, "parameters": best.params},
+        "importance": get_param_importances(study) if len(complete) >= RANKED else {},
+        "trials": [_row(trial) for trial in trials],
+    }
+    write_figures(search.folder / FIGURES, figures)
+    with whole_file(search.folder / BEST_TOML, MAKE_ROOM) as part:
+        tree = search.settled(as_overrides(best.params))
+        part.write_text(write_toml(tree), encoding="utf-8")
+    plot_search(figures, search.space, search.folder / PICTURE, MAKE_ROOM)
+    _print(search, complete, figures)
     return figures
 
 
-def _crossed(data: Path, trials: Sequence[Trial]) -> list[Fold]:
-    halves = speaker_halves(data, trials, ", or tune on all of them by --no-halves")
-    first, second = ({trial.speaker for trial in half} for half in halves)
-    return [(first, second), (second, first)]
-
-
-def _score(model: Model, trials: Sequence[Trial]) -> Iterator[Scored]:
-    for trial in tracked(trials, "recognising"):
-        yield Scored(trial.speaker, trial.reference, model.log_probs(trial.waveform()))
-
-
-def decoded(model: Model, log_probs: np.ndarray, options: DecodeOptions) -> str:
-    """Return the text of whole audio from its log_probs (frames, labels)."""
-    decoder = build_decoder(model.card, options)
-    events = [*decoder.push(Scores(0, log_probs)), *decoder.finish()]
-    return " ".join(event.text for event in events if isinstance(event, Utterance))
-
-
-def _figures(
-    trials: Trials, options: DecodeOptions, everyone: set[str], folds: Sequence[Fold]
-) -> dict[str, Any]:
-    best = trials.search(everyone)
-    learned = [trials.search(learning) for learning, _ in folds]
-    settings = {
-        speaker: setting
-        for setting, (_, reporting) in zip(learned, folds, strict=True)
-        for speaker in reporting
-    }
-    report = {
-        "greedy": trials.decode(DecodeOptions()),
-        "without it": trials.decode(_without_lm(options)),
-        "before": trials.texts[trials.given],  # where each search began
-        "tuned": trials.tuned(settings),
-    }
+def _row(trial: FrozenTrial) -> dict[str, Any]:
+    duration = trial.duration
     return {
-        "recordings": len(report["tuned"]),
-        "settings": [
-            _named(setting) | trials.rates(texts, everyone)
-            for setting, texts in sorted(trials.texts.items())
-        ],
-        "best": _named(best),
-        "folds": [
-            {"reported_on": sorted(reporting), "best": _named(setting)}
-            for setting, (_, reporting) in zip(learned, folds, strict=True)
-        ],
-        "report": {name: trials.rates(texts, everyone) for name, texts in report.items()},
+        "trial": trial.number,
+        "state": trial.state.name.lower(),
+        "value": trial.value,
+        "parameters": trial.params,
+        "validations": list(trial.intermediate_values.values()),
+        "seconds": None if duration is None else round(duration.total_seconds(), 1),
+        "reason": trial.user_attrs.get(REASON),
     }
 
 
-def _named(setting: Setting) -> dict[str, float]:
-    return dict(zip(GRID, setting, strict=True))
-
-
-def _print(figures: dict[str, Any]) -> None:
-    console = Console()
-    title = f"{figures['recordings']} recordings"
-    table = Table(*GRID, "WER %", "CER %", title=title)
-    for row in figures["settings"]:
-        style = "bold" if figures["best"].items() <= row.items() else ""
-        rates = (f"{100 * row[name]:.2f}" for name in ("wer", "cer"))
-        table.add_row(*(str(row[name]) for name in GRID), *rates, style=style)
+def _print(
+    search: Search, complete: Sequence[tuple[float, FrozenTrial]], figures: dict[str, Any]
+) -> None:
+    console = Console(highlight=False, soft_wrap=True)
+    keys = list(search.space)
+    states = Counter(row["state"] for row in figures["trials"])
+    title = ", ".join(f"{count} {state}" for state, count in states.items())
+    table = Table("trial", search.metric, *(key.rpartition(".")[2] for key in keys), title=title)
+    for value, trial in complete[:SHOWN]:
+        cells = (_shown(trial.params[key]) for key in keys)
+        table.add_row(str(trial.number), f"{value:.4f}", *cells)
     console.print(table)
-    for fold in figures["folds"]:
-        speakers = ", ".join(fold["reported_on"])
-        console.print(f"{speakers}: {_flags(fold['best'])}", highlight=False, soft_wrap=True)
-    report = Table("", *(f"{name} % (95 % interval)" for name in ("WER", "CER")), title=title)
-    for name, rates in figures["report"].items():
-        shares = (percent(rates[rate], rates[f"{rate}_interval"]) for rate in ("wer", "cer"))
-        report.add_row(name, *shares)
-    console.print(report)
-    console.print(f"best: {_flags(figures['best'])}", highlight=False, soft_wrap=True)
+    for row in figures["trials"]:
+        if row["reason"]:
+            console.print(f"trial {row['trial']} failed: {row['reason']}", markup=False)
+    for key, share in figures["importance"].items():
+        console.print(f"importance {100 * share:3.0f} %  {key}")
+    folder, best = search.folder, complete[0][1]
+    console.print(
+        f"The best of {len(complete)} on the same speakers looks better than it is: measure it on "
+        f"others.\nIts weights: asr export {folder / best.user_attrs[FOLDER]} OUT.onnx"
+        f"\nIts configuration: {folder / BEST_TOML}   picture: {folder / PICTURE}"
+    )
 
 
-def _flags(weights: dict[str, float]) -> str:
-    return " ".join(f"--{name.replace('_', '-')} {value}" for name, value in weights.items())
+def _shown(value: Any) -> str:
+    return f"{value:.3g}" if isinstance(value, float) else str(value)

@@ -91,7 +91,7 @@ def load_checkpoint(path: Path, needed: Sequence[str] = ESSENTIAL) -> dict[str, 
     except (OSError, RuntimeError, EOFError, KeyError, pickle.UnpicklingError) as error:
         reason = getattr(error, "strerror", None) or "cut off, or of another program"
         if path.suffix == ".onnx" and path.is_file():
-            reason = "an exported model cannot be trained further, the run that it came from can"
+            reason = "an exported model holds no training"
         raise CheckpointError(
             f"{path}: is no readable checkpoint ({reason}); name a folder that 'asr train' wrote"
         ) from None

@@ -11,12 +11,14 @@ import sys
 import tomllib
 import types
 import typing
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, get_args, get_origin
 
 from asr.card import DataSource, Trigger
 from asr.files import read_text
+from asr.model import bundled_models
 from asr.training.network.acoustic import ModelConfig
 from features.augment import AugmentConfig
 from features.errors import EarshotError
@@ -34,7 +36,8 @@ class SourceConfig:
 
     kind "noise": the recordings hold no speech; they are mixed into speech and, for a classifier
     with a `_silence_` label, given on their own. "text": a text file, one text a line, for language
-    models, which also learn from the texts of recordings.
+    models, which also learn from the texts of recordings. "shards": a folder of `asr shard`; it
+    knows its speakers, and its sound is neither decoded into the cache nor held in memory.
     speaker: regular expression whose group 1 names the speaker in a file's path, or `{field}` for a
     field of the manifest; empty: every file, or text of a text file, is a speaker of its own.
     validation: share of the speakers (in percent) held out, the nearest number of them and at least
@@ -42,18 +45,22 @@ class SourceConfig:
     validation_rule: "nearest" holds out that many; "hash" whoever the rule of the Speech Commands
         data set names, for a split that others use too.
     weight: how often a recording is used per epoch (0.3: every third; 2: twice).
+    texts: a table of what is said, a line `<file name without extension><tab><text>` for each
+        recording, instead of what the folder or manifest says; recordings without a line are left
+        out, and counted.
     """
 
     path: str
     name: str
     licence: str
     attribution: str
-    kind: Literal["speech", "noise", "text"] = "speech"
+    kind: Literal["speech", "noise", "text", "shards"] = "speech"
     speaker: str = ""
     validation: float = 10.0
     validation_speakers: tuple[str, ...] = ()
     validation_rule: Literal["nearest", "hash"] = "nearest"
     weight: float = 1.0
+    texts: str = ""
 
     def __post_init__(self) -> None:
         if not 0.0 <= self.validation <= 100.0 or self.weight < 0.0:
@@ -123,19 +130,25 @@ class OptimisationConfig:
     """How the weights are fitted.
 
     batch_seconds: padded audio per batch, over all processes; epochs: passes over the data;
+    accumulate: batches whose gradients make one step, as one batch so many times as large would,
+        in the memory of one;
     warmup: share of all steps over which the rate rises to `learning_rate`, before it falls to zero
     along a cosine; ema: decay of the averaged weights that are evaluated and exported;
     patience: evaluations without improvement before training stops; workers: loader processes;
     minutes: of training, validation not counted, after which it stops, before all epochs are done;
         `warmup` and the cosine are then shares of these; 0: no limit;
+    precision: of the network's sums: bf16, fp32, or auto: bf16 where the processor computes in it,
+        else fp32;
     truncate: encoder frames after which the gradient of a stream is cut, for long recordings: the
         state goes on, and memory holds the activations of one piece at a time; 0: never;
-    start: a run or checkpoint whose weights a new training begins with, all that have the same name
-        and shape; to refine a model on other recordings, or to give it other words.
+    start: a run, checkpoint, exported .onnx file or bundled model whose weights a new training
+        begins with, all that have the same name and shape; to refine a model on other recordings,
+        or to give it other words.
     """
 
     epochs: int = 30
     batch_seconds: float = 128.0
+    accumulate: int = 1
     learning_rate: float = 2e-3
     warmup: float = 0.05
     weight_decay: float = 0.01
@@ -143,7 +156,7 @@ class OptimisationConfig:
     ema: float = 0.998
     patience: int = 12
     minutes: float = 0.0
-    precision: Literal["bf16", "fp32"] = "bf16"
+    precision: Literal["auto", "bf16", "fp32"] = "auto"
     label_smoothing: float = 0.0
     workers: int = 2
     evaluate_every: int = 250
@@ -152,8 +165,11 @@ class OptimisationConfig:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        if min(self.epochs, self.patience, self.evaluate_every) < 1 or self.workers < 0:
-            raise ConfigError("optimisation: epochs, patience and evaluate_every start at 1")
+        counts = (self.epochs, self.patience, self.evaluate_every, self.accumulate)
+        if min(counts) < 1 or self.workers < 0:
+            raise ConfigError(
+                "optimisation: epochs, patience, evaluate_every and accumulate start at 1"
+            )
         if self.truncate < 0:
             raise ConfigError("optimisation.truncate must not be negative")
         if self.minutes < 0.0:
@@ -209,9 +225,10 @@ class Config:
         return self.model.head.kind == "ctc"
 
     @property
-    def frame_length(self) -> int:
-        """Samples of an encoder frame."""
-        return self.model.mfcc.hop_length * self.model.encoder.subsample
+    def label_length(self) -> int:
+        """Samples of a frame that may hold a label."""
+        encoder_frame = self.model.mfcc.hop_length * self.model.encoder.subsample
+        return encoder_frame // self.model.head.upsample
 
     @property
     def rate(self) -> int:
@@ -231,21 +248,14 @@ class Config:
         return Path(self.out) / self.name
 
 
-def read_config(path: Path, overrides: list[str]) -> Config:
+def read_config(path: Path, overrides: Sequence[str]) -> Config:
     """Read a TOML file and apply `section.field=value` overrides. Raises ConfigError, ReadError.
 
     What the file reads from (sources, `optimisation.start`) is found from its own folder, unless
     the path is absolute or begins with `$NAME`, an environment variable. What training writes
     (`out`, `data.cache`), and paths in overrides, are found from where the command runs.
     """
-    try:
-        tree = parse_toml(read_text(path, "a training configuration"))
-    except ValueError as error:
-        raise ConfigError(f"{path}: is not valid TOML ({error})") from None
-    _settle_paths(tree, path.absolute().parent)
-    for override in overrides:
-        _apply(tree, override)
-    return parse_config(tree, str(path))
+    return parse_config(read_tree(path, overrides), str(path))
 
 
 def parse_toml(text: str) -> dict[str, Any]:
@@ -256,14 +266,16 @@ def parse_toml(text: str) -> dict[str, Any]:
         raise ValueError("nested too deeply") from None
 
 
-def _settle_paths(tree: dict[str, Any], folder: Path) -> None:
+def settle_paths(tree: dict[str, Any], folder: Path) -> None:
     """Make the paths that a file reads from absolute; other types are refused when it is built."""
     tables: list[Any] = []
     if isinstance(data := tree.get("data"), dict) and isinstance(data.get("sources"), list):
-        tables += [(source, "path") for source in data["sources"]]
+        tables += [(source, name) for source in data["sources"] for name in ("path", "texts")]
     tables.append((tree.get("optimisation"), "start"))
     for table, name in tables:
         path = table.get(name) if isinstance(table, dict) else None
+        if name == "start" and path in bundled_models():
+            continue
         if isinstance(path, str) and path and not path.startswith(("$", "~")):
             table[name] = str(folder / path)
 
@@ -276,6 +288,35 @@ def parse_config(tree: dict[str, Any], origin: str) -> Config:
         raise ConfigError(f"{origin}: {error}") from None
 
 
+def read_tree(path: Path, overrides: Sequence[str]) -> dict[str, Any]:
+    """As `read_config`, but the nested tables that a Config is built of: what is written there, and
+    no defaults."""
+    try:
+        tree = parse_toml(read_text(path, "a training configuration"))
+    except ValueError as error:
+        raise ConfigError(f"{path}: is not valid TOML ({error})") from None
+    settle_paths(tree, path.absolute().parent)
+    for override in overrides:
+        apply_override(tree, override)
+    return tree
+
+
+def parse_setting(key: str, text: str) -> Any:
+    """Return the value that an override `key=text` gives a setting, checked by its type alone.
+
+    Raises ConfigError, if there is no such setting, too.
+    """
+    hint: Any = Config
+    for depth, name in enumerate(key.split(".")):
+        section = ".".join(key.split(".")[:depth]) or "a configuration"
+        hints = typing.get_type_hints(hint) if dataclasses.is_dataclass(hint) else {}
+        if name not in hints:
+            known = f"; {section} knows {', '.join(sorted(hints))}" if hints else ""
+            raise ConfigError(f"{key} is not a setting{known}")
+        hint = hints[name]
+    return _convert(hint, _parse_value(text), key)
+
+
 def expand(path: str) -> Path:
     """Replace `$NAME` by the environment variable; ConfigError if it is not set."""
     expanded = os.path.expandvars(path)
@@ -286,20 +327,24 @@ def expand(path: str) -> Path:
     return Path(expanded).expanduser()
 
 
-def _apply(tree: dict[str, Any], override: str) -> None:
+def apply_override(tree: dict[str, Any], override: str) -> None:
+    """Replace a field of nested tables: `section.field=value`. Raises ConfigError."""
     key, equals, text = override.partition("=")
     if not equals:
         raise ConfigError(f"'{override}': write overrides as section.field=value")
-    try:
-        value = parse_toml(f"value = {text}")["value"]
-    except ValueError:
-        value = text
     *sections, name = key.split(".")
     for section in sections:
         tree = tree.setdefault(section, {})
         if not isinstance(tree, dict):
             raise ConfigError(f"'{override}': {section} is not a section")
-    tree[name] = value
+    tree[name] = _parse_value(text)
+
+
+def _parse_value(text: str) -> Any:
+    try:
+        return parse_toml(f"value = {text}")["value"]
+    except ValueError:
+        return text
 
 
 def _build(kind: type, tree: Any, where: str) -> Any:

@@ -10,7 +10,7 @@ from traceback import clear_frames
 import torch
 from torch import distributed
 
-from asr.batch.workers import cores
+from asr.cores import cores
 
 THREADS = "OMP_NUM_THREADS"
 
@@ -40,6 +40,21 @@ def processes() -> Iterator[tuple[torch.device, int, int]]:
         # The group's threads end with its last owner: DistributedDataParallel, which is in cycles.
         gc.collect()
         distributed.destroy_process_group()
+
+
+def in_any(here: bool, device: torch.device) -> bool:
+    """Whether this is so in any of the processes."""
+    if not distributed.is_initialized():
+        return here
+    flag = torch.tensor(float(here), device=device)
+    distributed.all_reduce(flag, distributed.ReduceOp.MAX)
+    return bool(flag.item())
+
+
+def restarted(device: torch.device) -> bool:
+    """Whether `torchrun` has started the processes again because one of them failed: on a machine
+    that none of them was on, it does not say so."""
+    return in_any(int(os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")) > 0, device)
 
 
 def threads_said(workers: int) -> str:

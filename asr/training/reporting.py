@@ -8,12 +8,38 @@ from contextlib import contextmanager
 
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
+from asr.training.data.batches import Batch
 from asr.training.run import Run
 
 LINE_SECONDS = 60.0
 
 Report = Callable[[float, float], None]
 """Takes the share of the training that is done, and the loss of its last step."""
+
+
+class Waits:
+    """How long a training waits for its loaders."""
+
+    def __init__(self) -> None:
+        self._waited = 0.0
+        self._since = time.monotonic()
+
+    def timed(self, batches: Iterator[Batch]) -> Iterator[Batch]:
+        """Yield the same batches, and count the time until each is there."""
+        while True:
+            asked = time.monotonic()
+            batch = next(batches, None)
+            self._waited += time.monotonic() - asked
+            if batch is None:
+                return
+            yield batch
+
+    def share(self) -> float:
+        """Return the share of the time since this was last asked, from 0 to 1."""
+        now = time.monotonic()
+        share = self._waited / max(now - self._since, 1e-9)
+        self._waited, self._since = 0.0, now
+        return share
 
 
 @contextmanager

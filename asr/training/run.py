@@ -1,7 +1,8 @@
 """A training at a moment: model, averaged weights, optimiser and progress; started or restored."""
 
 import json
-from collections.abc import Sequence
+import math
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -11,12 +12,15 @@ import torch
 from torch import Tensor
 from torch.optim.swa_utils import AveragedModel
 
+from asr.model import bundled_models, model_path
 from asr.training.checkpoint import LAST, Progress, best_checkpoint, build_model, load_checkpoint
 from asr.training.config import Config, expand, parse_config
 from asr.training.data.batches import epoch_batches
 from asr.training.data.corpus import Corpus, load_corpus
+from asr.training.losses import in_bf16
 from asr.training.network.acoustic import AcousticModel
 from asr.training.network.language import LanguageModel
+from asr.training.pretrained import read_pretrained
 from asr.training.processes import threads_said
 from asr.training.validation import METRICS
 from features.errors import EarshotError
@@ -30,7 +34,10 @@ class TrainingError(EarshotError, RuntimeError):
 
 @dataclass
 class Run:
-    """Everything that changes while a model trains."""
+    """Everything that changes while a model trains.
+
+    until: when it must end at the latest, by `time.monotonic`.
+    """
 
     config: Config
     corpus: Corpus
@@ -42,6 +49,8 @@ class Run:
     device: torch.device
     rank: int = 0
     world: int = 1
+    observers: Sequence["Observer"] = ()
+    until: float = math.inf
 
     @property
     def metric(self) -> str:
@@ -49,15 +58,25 @@ class Run:
         return METRICS[self.corpus.labels.task]
 
 
+Observer = Callable[[Run], None]
+"""Takes a run whose `history` ends with a new validation; what it raises ends the training."""
+
+Planner = Callable[[Run], None]
+"""Takes a run that is about to start, and may settle how long it trains (`config.optimisation`,
+`until`)."""
+
+
 def start_run(config: Config, device: torch.device, rank: int, world: int) -> Run:
     """Build everything as it is before the first step, the same in every process."""
     options = config.optimisation
+    precision = "bf16" if in_bf16(options, device) else "fp32"
     corpus = load_corpus(config)
     torch.manual_seed(options.seed)
     model = build_model(config, len(corpus.labels.names))
     model.encoder.truncate = options.truncate
     if options.start:
-        _take_weights(model, expand(options.start))
+        bundled = options.start in bundled_models()
+        _take_weights(model, model_path(options.start) if bundled else expand(options.start))
     elif isinstance(model, AcousticModel):
         _fit_normalisation(model, config, corpus)
     model.to(device)
@@ -74,18 +93,18 @@ def start_run(config: Config, device: torch.device, rank: int, world: int) -> Ru
         print(
             f"{config.name}: {len(corpus.train)} examples to train on, {len(corpus.validation)} "
             f"of other speakers to validate, {len(corpus.labels.names)} labels, "
-            f"{parameters / 1e6:.2f} M parameters, on {device}, {threads_said(options.workers)}"
+            f"{parameters / 1e6:.2f} M parameters, on {device} in {precision}, "
+            f"{threads_said(options.workers)}"
         )
     return run
 
 
 def _take_weights(model: AcousticModel | LanguageModel, start: Path) -> None:
     """Begin with the averaged weights of another training, wherever name and shape agree."""
-    content = load_checkpoint(best_checkpoint(start))
     own = model.state_dict()
     fitting = {
         name: weights
-        for name, weights in content["averaged"].items()
+        for name, weights in _weights(start).items()
         if name in own and own[name].shape == weights.shape
     }
     if not fitting.keys() >= set(model.foundation):
@@ -95,6 +114,13 @@ def _take_weights(model: AcousticModel | LanguageModel, start: Path) -> None:
         )
     model.load_state_dict(own | fitting)
     print(f"starting with {len(fitting)} of {len(own)} tensors from {start}")
+
+
+def _weights(start: Path) -> dict[str, Tensor]:
+    """The averaged weights of a run or checkpoint, or those of an exported model."""
+    if start.suffix == ".onnx":
+        return read_pretrained(start)[0].state_dict()
+    return load_checkpoint(best_checkpoint(start))["averaged"]
 
 
 @torch.no_grad()

@@ -4,7 +4,9 @@ import json
 import math
 import shlex
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -13,16 +15,24 @@ import torch
 from torch import Tensor, distributed, nn
 
 from asr.files import whole_file
-from asr.training.checkpoint import BEST, LAST, RESUMABLE, RESUME, load_checkpoint, save_checkpoint
+from asr.training.checkpoint import (
+    BEST,
+    LAST,
+    RESUMABLE,
+    RESUME,
+    Progress,
+    load_checkpoint,
+    save_checkpoint,
+)
 from asr.training.config import Config, read_config
 from asr.training.data.batches import Batch, epoch_batches, loader
 from asr.training.interrupts import Interrupted, interrupts
 from asr.training.losses import batch_loss
 from asr.training.network.encoders import EncoderConfig, Latency
 from asr.training.plots import plot_curves
-from asr.training.processes import processes
-from asr.training.reporting import reporting
-from asr.training.run import Run, TrainingError, restore, start_run
+from asr.training.processes import in_any, processes, restarted
+from asr.training.reporting import Waits, reporting
+from asr.training.run import Observer, Planner, Run, TrainingError, restore, start_run
 from asr.training.validation import validate
 
 
@@ -39,10 +49,36 @@ def train(config_path: Path, overrides: list[str], resume: bool) -> None:
         raise
 
 
-def train_model(config: Config, resume: bool) -> None:
-    """As `train`, by a configuration that has been read."""
+def train_model(
+    config: Config,
+    resume: bool,
+    observers: Sequence[Observer] = (),
+    planner: Planner | None = None,
+) -> Progress:
+    """As `train`, by a configuration that has been read. Returns how far it came.
+
+    observers: what the first process calls after each validation, once it is saved; planner: what
+    a single process calls before the first step.
+    """
     last = config.run / LAST
-    if last.exists() and not resume:
+    with processes() as (device, rank, world):
+        again = restarted(device)
+        _check_folder(config, resume or again)
+        if resume and not last.exists() and rank == 0 and not again:
+            print(f"{config.run}: holds no training to resume; this one starts at the beginning")
+        run = start_run(config, device, rank, world)
+        run.observers = observers if rank == 0 else ()
+        if last.exists():
+            restore(run, load_checkpoint(last, RESUMABLE))
+        if planner is not None:
+            planner(run)
+        _loop(run)
+        return run.progress
+
+
+def _check_folder(config: Config, resume: bool) -> None:
+    """Make the folder of a training; refuse one that holds another already."""
+    if (config.run / LAST).exists() and not resume:
         raise TrainingError(
             f"{config.run}: holds a training already; continue it with --resume, or give this one "
             "another name (name=...)"
@@ -54,13 +90,6 @@ def train_model(config: Config, resume: bool) -> None:
             f"{config.run}: cannot be the folder of a training ({error.strerror}); name another "
             "with out=..."
         ) from None
-    with processes() as (device, rank, world):
-        if resume and not last.exists() and rank == 0:
-            print(f"{config.run}: holds no training to resume; this one starts at the beginning")
-        run = start_run(config, device, rank, world)
-        if last.exists():
-            restore(run, load_checkpoint(last, RESUMABLE))
-        _loop(run)
 
 
 def _loop(run: Run) -> None:
@@ -69,47 +98,42 @@ def _loop(run: Run) -> None:
         network = nn.parallel.DistributedDataParallel(run.model)
     options, progress = run.config.optimisation, run.progress
     losses: list[Tensor] = []
+    waits = Waits()
     with reporting(run) as report, interrupts() as interrupted:
         mark = time.monotonic()
-        for batch, done in _batches(run):
-            losses.append(train_step(run, network, batch, done))
+        for parts, done in _steps(run, waits):
+            losses.append(train_step(run, network, parts, done))
             progress.step += 1
-            progress.batch += 1
+            progress.batch += len(parts)
             progress.seconds += time.monotonic() - mark
             mark = time.monotonic()
-            report(done, losses[-1].item() * run.world)
-            if _anybody(run, interrupted()):
+            report(done, losses[-1].item())
+            if in_any(interrupted(), run.device):  # all must stop at the same step
                 _save_interrupted(run)
             if progress.step % options.evaluate_every == 0:
-                _evaluate_and_save(run, losses)
+                _evaluate_and_save(run, losses, waits)
                 losses, mark = [], time.monotonic()
         if losses:
-            _evaluate_and_save(run, losses)
+            _evaluate_and_save(run, losses, waits)
 
 
-def _batches(run: Run) -> Iterator[tuple[Batch, float]]:
-    """Yield batches, and the share of the training before each, until its epochs, its minutes or
-    its patience end."""
+def _steps(run: Run, waits: Waits) -> Iterator[tuple[list[Batch], float]]:
+    """Yield the batches of each step, and the share of the training before it, until its epochs,
+    its minutes, its patience or its time end."""
     options, progress = run.config.optimisation, run.progress
     while progress.epoch < options.epochs:
         batches = epoch_batches(run.config, run.corpus, progress.epoch, run.rank, run.world)
-        for batch in loader(batches, options.workers, progress.batch):
+        coming = waits.timed(loader(batches, options.workers, progress.batch))
+        while parts := list(islice(coming, options.accumulate)):
             done = _share_done(run, len(batches))
             if progress.stale >= options.patience:  # a resumed run stops here, too
                 return
+            if time.monotonic() >= run.until:
+                return
             if done >= 1.0 and progress.step:  # however little time: one step gives a model
                 return
-            yield batch, done
+            yield parts, done
         progress.epoch, progress.batch = progress.epoch + 1, 0
-
-
-def _anybody(run: Run, here: bool) -> bool:
-    """Whether this is so in any of the processes, which must stop at the same step."""
-    if run.world == 1:
-        return here
-    flag = torch.tensor(float(here), device=run.device)
-    distributed.all_reduce(flag, distributed.ReduceOp.MAX)
-    return bool(flag.item())
 
 
 def _save_interrupted(run: Run) -> None:
@@ -131,8 +155,10 @@ def _share_done(run: Run, batches: int) -> float:
     return shared[0]
 
 
-def train_step(run: Run, network: nn.Module, batch: Batch, done: float) -> Tensor:
-    """One update; `done` is the share of the training behind it. Returns the loss, detached."""
+def train_step(run: Run, network: nn.Module, parts: Sequence[Batch], done: float) -> Tensor:
+    """One update from one batch or several, which count as one: the gradients of their targets are
+    averaged. `done` is the share of the training behind it. Returns the loss over all processes,
+    detached. Raises TrainingError, in all processes, if it is not finite."""
     options, progress = run.config.optimisation, run.progress
     # Seeded by the step, so that a resumed run drops and masks what an uninterrupted one does.
     torch.manual_seed(options.seed + 7919 * progress.step + run.rank)
@@ -141,18 +167,45 @@ def train_step(run: Run, network: nn.Module, batch: Batch, done: float) -> Tenso
         group["lr"] = rate
     augment = None if run.config.warm(run.progress.epoch) else run.config.augment
     run.model.encoder.latency = draw_latency(run.config.model.encoder, options.seed, progress.step)
-    loss = batch_loss(network, batch.to(run.device), run.config, augment)
-    if not math.isfinite(loss.item()):
-        raise TrainingError(
-            f"the loss is {loss.item()} at step {run.progress.step}; continue with --resume and a "
-            "smaller optimisation.learning_rate or clip"
-        )
     run.optimiser.zero_grad(set_to_none=True)
-    (loss * run.world).backward()  # processes average their gradients; the loss is a sum's share
+    weight = sum(part.weight for part in parts)
+    total = torch.zeros((), device=run.device)
+    for number, part in enumerate(parts, start=1):
+        with _in_step(network, last=number == len(parts)):
+            loss = batch_loss(network, part.to(run.device), run.config, augment)
+            loss = loss * (part.weight / weight)
+            total += _checked(run, loss.detach())
+            # Processes average their gradients; the loss is a share of a sum.
+            (loss * run.world).backward()
     nn.utils.clip_grad_norm_(run.model.parameters(), options.clip)
     run.optimiser.step()
     run.averaged.update_parameters(run.model)
-    return loss.detach()
+    return total
+
+
+def _in_step(network: nn.Module, last: bool) -> AbstractContextManager[None]:
+    """Have processes exchange the gradients of a step once, with its last part."""
+    if last or not isinstance(network, nn.parallel.DistributedDataParallel):
+        return nullcontext()
+    return network.no_sync()
+
+
+def _checked(run: Run, loss: Tensor) -> Tensor:
+    """Return the sum of a loss over all processes.
+
+    If it is not finite in one of them, all of them stop before any waits for the gradients of
+    another: the first with a TrainingError, the others without a word.
+    """
+    if run.world > 1:
+        distributed.all_reduce(loss := loss.clone())
+    if math.isfinite(loss.item()):
+        return loss
+    if run.rank:
+        raise SystemExit(1)
+    raise TrainingError(
+        f"the loss is {loss.item()} at step {run.progress.step}; continue with --resume and a "
+        "smaller optimisation.learning_rate or clip"
+    )
 
 
 def draw_latency(encoder: EncoderConfig, seed: int, step: int) -> Latency:
@@ -171,18 +224,19 @@ def learning_rate_factor(done: float, warmup: float) -> float:
     return 0.5 * (1.0 + math.cos(math.pi * (done - warmup) / (1.0 - warmup + 1e-9)))
 
 
-def _evaluate_and_save(run: Run, losses: list[Tensor]) -> None:
-    """Rank 0 validates the averaged weights and writes checkpoints, metrics and curves."""
-    loss = torch.stack(losses).mean()
-    if run.world > 1:
-        distributed.all_reduce(loss)  # each process has its share of a sum
+def _evaluate_and_save(run: Run, losses: list[Tensor], waits: Waits) -> None:
+    """Validate the averaged weights, each process its share of the recordings; rank 0 writes
+    checkpoints, metrics and curves."""
+    entry = _entry(run, torch.stack(losses).mean().item())
     if run.rank == 0:
-        entry = _entry(run, loss.item())
         run.history.append(entry)
         improved = entry[run.metric] < run.progress.best
         run.progress.best = min(run.progress.best, entry[run.metric])
         run.progress.stale = 0 if improved else run.progress.stale + 1
         _write(run, entry, improved)
+        print(f"waited for the loaders {waits.share():.0%} of the time", flush=True)
+        for observe in run.observers:
+            observe(run)
     if run.world > 1:
         shared = [run.progress.best, run.progress.stale]
         distributed.broadcast_object_list(shared)
@@ -190,7 +244,7 @@ def _evaluate_and_save(run: Run, losses: list[Tensor]) -> None:
 
 
 def _entry(run: Run, train_loss: float) -> dict[str, Any]:
-    figures = validate(run.averaged.module, run.config, run.corpus, run.device)
+    figures = validate(run.averaged.module, run.config, run.corpus, run.device, run.rank, run.world)
     return {
         "step": run.progress.step,
         "epoch": run.progress.epoch,

@@ -1,10 +1,12 @@
 """How good the weights are on what is held out, while a model trains."""
 
 import math
+from itertools import zip_longest
+from typing import Any
 
 import jiwer
 import torch
-from torch import Tensor, nn
+from torch import Tensor, distributed, nn
 
 from asr.training.config import Config
 from asr.training.data.batches import batches_of, loader
@@ -18,35 +20,52 @@ METRICS = {"ctc": "cer", "classify": "error", "lm": "perplexity"}
 
 @torch.no_grad()
 def validate(
-    model: nn.Module, config: Config, corpus: Corpus, device: torch.device
+    model: nn.Module,
+    config: Config,
+    corpus: Corpus,
+    device: torch.device,
+    rank: int = 0,
+    world: int = 1,
 ) -> dict[str, float]:
     """Loss per target and, for classify, the error (share of wrong labels, and its mean over the
     labels); for ctc, the character error rate, overall and per source; for lm, the perplexity of a
-    label."""
+    label.
+
+    Every process takes its share of the batches, and has the figures of all of them."""
     model.eval()
     plan = plan_validation(config, corpus)
-    batches = batches_of(config)(plan, corpus.validation_noises, None)
-    total, weight = 0.0, 0
-    guesses: list[list[int]] = []
-    for batch in loader(batches, workers=0):
+    mine = batches_of(config)(plan[rank::world], corpus.validation_noises, None)
+    results = []
+    for batch in loader(mine, workers=0):
         batch = batch.to(device)
-        total += batch_loss(model, batch, config).item() * batch.weight
-        weight += batch.weight
+        loss = batch_loss(model, batch, config).item() * batch.weight
         with precision(config.optimisation, device):
             log_probs, lengths = model(batch.inputs, batch.input_lengths)
-        guesses += best_paths(log_probs, lengths, corpus.labels)
+        results.append((loss, batch.weight, best_paths(log_probs, lengths, corpus.labels)))
     model.train()
+    results = _of_all(results, world)
+    total, weight = (sum(result[k] for result in results) for k in (0, 1))
+    guesses = [guess for _, _, paths in results for guess in paths]
     items = [item for batch in plan for item in batch]
     figures = {"validation_loss": total / max(1, weight)}
     if corpus.labels.task == "lm":
         return figures | {"perplexity": math.exp(figures["validation_loss"])}
     if corpus.labels.task == "classify":
         truths = [item.targets[0] for item in items]
-        return figures | _errors(truths, [guess[0] for guess in guesses])
+        return figures | _errors(truths, [guess[0] for guess in guesses], corpus.labels)
     recordings = [item.example.recording for item in items if item.example]
     sources = [config.data.sources[recording.source].name for recording in recordings]
     truths = [recording.text for recording in recordings]
     return figures | _character_errors(truths, guesses, sources, corpus.labels)
+
+
+def _of_all(results: list[Any], world: int) -> list[Any]:
+    """The results of the batches of all processes, in the order of the batches."""
+    if world == 1:
+        return results
+    shares: list[list[Any]] = [[] for _ in range(world)]
+    distributed.all_gather_object(shares, results)
+    return [result for turn in zip_longest(*shares) for result in turn if result is not None]
 
 
 def best_paths(log_probs: Tensor, lengths: Tensor | None, labels: Labels) -> list[list[int]]:
@@ -58,10 +77,14 @@ def best_paths(log_probs: Tensor, lengths: Tensor | None, labels: Labels) -> lis
     return [[n for n in row[:k].unique_consecutive().tolist() if n] for row, k in rows]
 
 
-def _errors(truths: list[int], guesses: list[int]) -> dict[str, float]:
+def _errors(truths: list[int], guesses: list[int], labels: Labels) -> dict[str, float]:
+    """Shares of wrong labels. Labels that are never reported count as one: an unknown word taken
+    for silence does no harm."""
+    silent = [labels.names.index(name) for name in labels.background]
     right: dict[int, list[bool]] = {}
     for truth, guess in zip(truths, guesses, strict=True):
-        right.setdefault(truth, []).append(truth == guess)
+        same = truth == guess or (truth in silent and guess in silent)
+        right.setdefault(truth, []).append(same)
     per_label = [sum(marks) / len(marks) for marks in right.values()]
     overall = sum(map(sum, right.values())) / max(1, len(truths))
     return {"error": 1.0 - overall, "macro_error": 1.0 - sum(per_label) / max(1, len(per_label))}

@@ -20,7 +20,7 @@ from enum import StrEnum
 from pathlib import PurePath
 from typing import TYPE_CHECKING, Any
 
-from asr.events import Detection, NearMiss, Partial, Utterance, Word
+from asr.events import Detection, Event, NearMiss, Partial, Utterance, Word
 from asr.transcripts.subtitles import srt, vtt
 
 if TYPE_CHECKING:
@@ -44,6 +44,13 @@ class EventFormat(StrEnum):
 
     txt = "txt"
     json = "json"
+
+
+class ShardFormat(StrEnum):
+    """How results of many files are written together; the value is also the suffix of a shard."""
+
+    jsonl = "jsonl"
+    parquet = "parquet"
 
 
 def document(transcript: "Transcript", file: str, format: Format) -> str:
@@ -80,6 +87,16 @@ def detection_line(detection: Detection | NearMiss, file: str, format: EventForm
     return json_line({"file": file} | detection_fields(detection))
 
 
+def detections_line(events: Iterable[Detection | NearMiss], file: str) -> str:
+    """Return all keywords of a file as one line of JSON."""
+    return json_line(_origin(file) | {"detections": [detection_fields(event) for event in events]})
+
+
+def error_line(file: str, error: str) -> str:
+    """Return, as a line of JSON, that there are no results of a file, and why."""
+    return json_line(_origin(file) | {"error": error})
+
+
 def segment_fields(utterance: Utterance) -> dict[str, Any]:
     """Return an utterance as a JSON object."""
     fields = span_fields(utterance) | {"words": [_word_fields(word) for word in utterance.words]}
@@ -101,6 +118,16 @@ def detection_fields(detection: Detection | NearMiss) -> dict[str, Any]:
     if detection.start is not None and detection.end is not None:
         fields |= {"start": _seconds(detection.start), "end": _seconds(detection.end)}
     return fields | ({"reason": detection.reason} if isinstance(detection, NearMiss) else {})
+
+
+def event_fields(event: Event) -> dict[str, Any]:
+    """Return any event as a JSON object that says its `type`."""
+    if isinstance(event, Utterance):
+        return {"type": "utterance"} | segment_fields(event)
+    if isinstance(event, Partial):
+        return {"type": "partial"} | span_fields(event) | {"stable": event.stable}
+    kind = "near_miss" if isinstance(event, NearMiss) else "detection"
+    return {"type": kind} | detection_fields(event)
 
 
 def json_line(fields: dict[str, Any]) -> str:

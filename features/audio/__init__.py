@@ -7,7 +7,9 @@ wrong with it.
 
 from features.audio.errors import AudioError
 from features.audio.folders import AUDIO_SUFFIXES, MEDIA_SUFFIXES, find_audio
+from features.audio.mix import Mixer
 from features.audio.read import Source, name_of, read_audio, stream_audio, stream_pipe
+from features.audio.resample import Resampler, check_rate
 from features.audio.samples import FULL_SCALE, PEAK_LIMIT, fault_of, from_int16, to_int16
 
 __all__ = [
@@ -16,7 +18,10 @@ __all__ = [
     "MEDIA_SUFFIXES",
     "PEAK_LIMIT",
     "AudioError",
+    "Mixer",
+    "Resampler",
     "Source",
+    "check_rate",
     "fault_of",
     "find_audio",
     "from_int16",

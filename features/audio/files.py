@@ -9,13 +9,14 @@ from typing import Any
 import soundfile
 
 from features.audio.errors import AudioError
+from features.audio.flac import MAGIC, flac_streams
 from features.audio.folders import MEDIA_SUFFIXES
 from features.audio.headers import LONGEST, Mended, mended
 from features.audio.media import REMEDY, begins_media, media_blocks, media_reader
 from features.audio.mp3 import begins_mp3, is_counted, mp3_frames
 from features.audio.ogg import CAPTURE, ogg_pages
 from features.audio.parts import Damage, Unit, parts
-from features.audio.sndfile import Block, open_bytes, open_file, read_blocks
+from features.audio.sndfile import Block, open_bytes, open_file, open_flac, read_blocks
 from features.audio.window import Window
 
 Split = Callable[[Window, Damage], Iterator[Unit]]
@@ -54,14 +55,17 @@ def splitter(head: bytes) -> Split | None:
     """Return what takes apart the kind of file that `head` begins, None for other kinds."""
     if head.startswith(CAPTURE):
         return ogg_pages
+    if head.startswith(MAGIC):
+        return flac_streams
     return mp3_frames if begins_mp3(head) else None
 
 
 def split_blocks(split: Split, window: Window, seconds: float, damage: Damage) -> Iterator[Block]:
     """Yield the samples of all parts, one after the other."""
+    opened = open_flac if split is flac_streams else open_bytes
     for part in parts(split(window, damage)):
         try:
-            with open_bytes(part) as file:
+            with opened(part) as file:
                 yield from read_blocks(file, seconds, damage)
         except soundfile.LibsndfileError:
             damage.note("a part of it cannot be decoded")
@@ -92,7 +96,7 @@ def _is_plain(split: Split, file: Any) -> bool:
     for unit in units:
         last = unit
     one = last is not None and last.part == 0
-    return one and not damage and (split is ogg_pages or is_counted(first.data))
+    return one and not damage and (split is not mp3_frames or is_counted(first.data))
 
 
 def _plain_blocks(source: Any, name: str, seconds: float, damage: Damage) -> Iterator[Block]:

@@ -12,7 +12,7 @@ from features.audio.headers import mended
 from features.audio.media import begins_media, piped_media_blocks
 from features.audio.parts import Damage
 from features.audio.samples import from_int16
-from features.audio.sndfile import Block, open_bytes, open_flac_pipe, read_blocks
+from features.audio.sndfile import Block, open_bytes, read_blocks
 from features.audio.window import Window
 
 HEAD = 1 << 12  # bytes from which to tell what comes; a live source has sent them soon
@@ -31,9 +31,6 @@ def pipe_blocks(pipe: Any, name: str, seconds: float, damage: Damage) -> Iterato
         elif header := mended(head):
             damage.note(header.fault)
             yield from mended_blocks(window, header, seconds, damage)
-        elif head.startswith(b"fLaC"):
-            with open_flac_pipe(window) as file:
-                yield from read_blocks(file, seconds, damage)
         else:
             with open_bytes(iter(window.read1, b"")) as file:
                 yield from read_blocks(file, seconds, damage)

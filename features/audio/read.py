@@ -90,7 +90,8 @@ def name_of(source: Source) -> str:
     if isinstance(source, str | os.PathLike):
         return shown(source)
     if isinstance(source, bytes | bytearray) or hasattr(source, "read"):
-        return "audio file in memory"
+        name = getattr(source, "name", None)
+        return shown(name) if isinstance(name, str) else "audio file in memory"
     return ARRAY
 
 

@@ -39,18 +39,38 @@ def resample_blocks(
     if rate == sample_rate:
         yield from blocks
         return
-    resampler = soxr.ResampleStream(rate, sample_rate, 1, dtype="float32", quality=QUALITY)
+    resampler = Resampler(rate, sample_rate)
     length = 0
     for block in blocks:
-        resampled = resampler.resample_chunk(block)
+        resampled = resampler.push(block)
         length += len(resampled)
         if len(resampled):
             yield resampled
-    rest = resampler.resample_chunk(np.empty(0, np.float32), last=True)
+    rest = resampler.finish()
     if len(rest):
         yield rest
     elif not length:
         yield _too_short()
+
+
+class Resampler:
+    """Resamples a stream of float32 (n,) blocks from `rate` to `sample_rate` Hz."""
+
+    def __init__(self, rate: float, sample_rate: float) -> None:
+        self._stream = None
+        if rate != sample_rate:
+            self._stream = soxr.ResampleStream(
+                rate, sample_rate, 1, dtype="float32", quality=QUALITY
+            )
+
+    def push(self, block: np.ndarray) -> np.ndarray:
+        """Take the next block; return the samples that are certain by now."""
+        return block if self._stream is None else self._stream.resample_chunk(block)
+
+    def finish(self) -> np.ndarray:
+        """Return what is left when the audio has ended."""
+        nothing = np.empty(0, np.float32)
+        return nothing if self._stream is None else self._stream.resample_chunk(nothing, last=True)
 
 
 def _too_short() -> np.ndarray:

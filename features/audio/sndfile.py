@@ -12,7 +12,7 @@ import soundfile
 
 from features.audio.parts import Damage
 from features.audio.quiet import quiet
-from features.audio.window import CHUNK, Window
+from features.audio.window import CHUNK, Chunks, Window
 
 
 class Block(NamedTuple):
@@ -67,9 +67,9 @@ def open_file(file: str | os.PathLike[str] | Any) -> ForwardFile:
     return ForwardFile(file)
 
 
-def open_flac_pipe(window: Window) -> ForwardFile:
-    """Open the FLAC file that comes through a pipe. Raises LibsndfileError."""
-    return ForwardFile(_Rewound(window))  # pyright: ignore[reportArgumentType]
+def open_flac(chunks: Iterable[bytes]) -> ForwardFile:
+    """Open the FLAC file that `chunks` are, as they come. Raises LibsndfileError."""
+    return ForwardFile(_Rewound(Window(Chunks(chunks))))  # pyright: ignore[reportArgumentType]
 
 
 @contextlib.contextmanager

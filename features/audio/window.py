@@ -1,5 +1,6 @@
 """Bytes of a file or a pipe, looked at before they are taken."""
 
+from collections.abc import Iterable
 from typing import Any
 
 CHUNK = 1 << 16
@@ -39,3 +40,14 @@ class Window:
         if size >= 0:
             return self.take(size)
         return b"".join(iter(self.read1, b""))
+
+
+class Chunks:
+    """Bytes that come piece by piece, as a file that a Window looks at."""
+
+    def __init__(self, chunks: Iterable[bytes]) -> None:
+        self._chunks = filter(None, chunks)
+
+    def read(self, size: int) -> bytes:
+        """Return the next piece, of any size; none at the end."""
+        return next(self._chunks, b"")

@@ -307,7 +307,7 @@ def joined(tmp_path: Path, suffix: str) -> tuple[Path, np.ndarray]:
     return twice, read_audio(path, RATE)
 
 
-@pytest.mark.parametrize("suffix", ["mp3", "ogg", "opus"])
+@pytest.mark.parametrize("suffix", ["mp3", "ogg", "opus", "flac"])
 def test_joined_recordings_are_read_one_after_the_other(
     suffix: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

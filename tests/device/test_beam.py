@@ -14,7 +14,6 @@ from asr.decode.beam import BeamDecoder
 from asr.decode.greedy import GreedyDecoder
 from asr.decode.guides.hotwords import Hotwords
 from asr.decode.guides.word_list import WordList
-from asr.decode.lm.arpa import NgramModel
 from asr.decode.lm.fusion import Fusion, Sum
 from asr.decode.lm.ngram import language_model
 from asr.events import Partial, Utterance
@@ -31,8 +30,10 @@ from tests.support.ctc_by_definition import (
     texts_by_definition,
     utterances,
     word_model,
+    word_score,
 )
 from tests.support.decoding import scored
+from tests.support.language_models import model_of
 
 seeds = st.integers(0, 2**32 - 1)
 
@@ -63,10 +64,7 @@ def test_a_model_of_words_counts_for_whole_words(seed: int, frames: int) -> None
     model = word_model()
 
     def score(text: str) -> float:
-        words = text.split()
-        unknown = sum(not model.knows(word) for word in words)
-        total = sentence_score(model, words, WEIGHTS.alpha)
-        return total + WEIGHTS.beta * len(words) + WEIGHTS.oov * unknown
+        return word_score(model, text.split())
 
     fusion = language_model(SPELLING, model, WEIGHTS)
     check_exact(SPELLING, scores_of(seed, frames), fusion, score)
@@ -82,7 +80,7 @@ def test_a_model_of_characters_counts_for_each(seed: int, frames: int) -> None:
         ("a", "<space>"): (-0.3, 0.0),
         ("<s>", "a"): (-0.5, 0.0),
     }
-    model = NgramModel(table, "characters.arpa")
+    model = model_of(table, "characters.arpa")
 
     def score(text: str) -> float:
         units = ["<space>" if letter == " " else letter for letter in text]
@@ -155,10 +153,10 @@ def test_stable_words_never_change(seed: int, guide: str | None) -> None:
 
 def test_words_become_stable_while_somebody_talks() -> None:
     log_probs = scores_of(1, 60, sharpness=4.0)
-    told = [
+    reported = [
         e for e in decode(SPELLING, log_probs, beam=4, cuts=range(60)) if isinstance(e, Partial)
     ]
-    assert len({partial.stable for partial in told}) == 3
+    assert len({partial.stable for partial in reported}) == 3
 
 
 @settings(max_examples=40)
@@ -167,9 +165,9 @@ def test_clear_speech_reads_as_the_greedy_decoder_reads_it(seed: int) -> None:
     labels = np.random.default_rng(seed).integers(0, 4, 150)
     log_probs = np.log(np.eye(4, dtype=np.float32)[labels] * 0.9996 + 1e-4)
     greedy = GreedyDecoder(SPELLING)
-    told = utterances([*greedy.push(scored(log_probs)), *greedy.finish()])
+    expected = utterances([*greedy.push(scored(log_probs)), *greedy.finish()])
     found = utterances(decode(SPELLING, log_probs, beam=4))
-    assert [(u.text, u.words) for u in found] == [(u.text, u.words) for u in told]
+    assert [(u.text, u.words) for u in found] == [(u.text, u.words) for u in expected]
 
 
 def test_a_pause_ends_an_utterance_and_times_go_on() -> None:
@@ -226,6 +224,6 @@ def test_what_the_model_cannot_say_is_named(
 
 @pytest.mark.parametrize("words", [["äb", "b2", "a"], ["да", "нет", "a"]])
 def test_a_language_model_of_another_alphabet_is_refused(words: list[str]) -> None:
-    model = NgramModel({(word,): (-1.0, 0.0) for word in words}, "other.arpa")
+    model = model_of({(word,): (-1.0, 0.0) for word in words}, "other.arpa")
     with pytest.raises(DecodeError, match=r"other\.arpa: .* only 1 of its 3 words; give"):
         language_model(SPELLING, model, WEIGHTS)

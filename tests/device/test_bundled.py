@@ -20,7 +20,7 @@ MEGABYTE = 1_000_000
 RECORDINGS = os.environ.get("ASR_DATA")
 
 
-@pytest.mark.parametrize(("name", "limit"), [("commands", 2), ("english", 12)])
+@pytest.mark.parametrize(("name", "limit"), [("commands", 2), ("english", 21)])
 def test_models_are_small_and_credit_their_data(name: str, limit: int) -> None:
     assert (BUNDLED / f"{name}.onnx").stat().st_size <= limit * MEGABYTE
     card = asr.load(name).card
@@ -51,6 +51,7 @@ def test_every_sample_is_transcribed() -> None:
         "enter-seven.mp3": "enter seven",
         "erase.opus": "erase",
         "open-8k.wav": "open",
+        "rain.ogg": "it was raining when we left the house but the sun came out in the afternoon",
         "ruby.flac": "r u b y",
         "stop-48k-stereo.wav": "stop",
         "yes.wav": "yes",
@@ -58,20 +59,20 @@ def test_every_sample_is_transcribed() -> None:
 
 
 @pytest.mark.skipif(not RECORDINGS, reason="ASR_DATA names no folder of recordings")
-def test_digits_of_the_speaker_that_training_did_not_hear() -> None:
+def test_digits_of_the_speaker_who_are_not_in_training() -> None:
     model = asr.load("english")
     digits = sorted(path.name for path in Path(RECORDINGS or "", "fsdd").iterdir())
     files = find_audio(Path(RECORDINGS or "", "fsdd"))
     files = [file for file in files if file.name.startswith("yweweler")][::5]
     assert len(digits) == 10 and len(files) == 100
     for options, least in ((DecodeOptions(), 0.85), (DecodeOptions(words=tuple(digits)), 0.93)):
-        heard = [transcribe(model, file, options=options).text for file in files]
-        right = sum(text == file.parent.name for text, file in zip(heard, files, strict=True))
+        found = [transcribe(model, file, options=options).text for file in files]
+        right = sum(text == file.parent.name for text, file in zip(found, files, strict=True))
         assert right / len(files) > least
 
 
 @pytest.mark.skipif(not RECORDINGS, reason="ASR_DATA names no folder of recordings")
-def test_commands_of_people_that_training_did_not_hear() -> None:
+def test_commands_of_people_who_are_not_in_training() -> None:
     model = asr.load("commands")
     words = Path(RECORDINGS or "", "speech_commands")
     right = total = 0

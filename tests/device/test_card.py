@@ -10,6 +10,7 @@ from tests.support.tiny_models import HOP, KEYWORDS, LETTERS, card
 
 SPEECH = json.loads(card("ctc", LETTERS).to_json())
 TRIGGER = {"threshold": 0.5, "smoothing": 0.1, "refractory": 1.0}
+ALARMS = {"budget": 0.5, "hours": 8.0, "count": 1, "at_most": 0.6, "thresholds": {"low": 0.8}}
 WORDS = json.loads(
     card("classify", KEYWORDS, hop_length=HOP, window_length=8000, block_length=None).to_json()
 )
@@ -19,7 +20,7 @@ def read(fields: Any) -> ModelCard:
     return ModelCard.from_metadata({METADATA_KEY: json.dumps(fields)}, "m.onnx")
 
 
-@pytest.mark.parametrize("fields", [SPEECH, WORDS])
+@pytest.mark.parametrize("fields", [SPEECH, WORDS, WORDS | {"alarms": ALARMS}])
 def test_card_survives_its_json(fields: dict[str, Any]) -> None:
     assert json.loads(read(fields).to_json()) == fields
 
@@ -54,6 +55,10 @@ def test_card_survives_its_json(fields: dict[str, Any]) -> None:
         (WORDS, {"trigger": TRIGGER | {"threshold": "0.5"}}, 'threshold is "0.5", not a number'),
         (WORDS, {"trigger": TRIGGER | {"refractory": float("inf")}}, "Infinity is no number"),
         (WORDS, {"trigger": TRIGGER | {"smoothing": -0.1}}, "0 or more seconds"),
+        (WORDS, {"alarms": ALARMS | {"budget": 0.0}}, "alarms need a budget and hours above 0"),
+        (WORDS, {"alarms": ALARMS | {"thresholds": {"low": "x"}}}, "threshold x of 'low' is not"),
+        (WORDS, {"alarms": ALARMS | {"thresholds": {"mid": 0.5}}}, "'mid', which is no label"),
+        (WORDS, {"lm_calibration": SPEECH["calibration"]}, "lm_calibration is of a ctc model"),
         (WORDS, {"surprise": 1}, "has unknown fields surprise"),
     ],
 )
@@ -67,10 +72,16 @@ def test_card_out_of_type_or_range_is_one_line(
     assert "\n" not in str(error.value)
 
 
-@pytest.mark.parametrize("name", sorted(SPEECH))
+@pytest.mark.parametrize("name", sorted(SPEECH.keys() - {"lm_calibration"}))
 def test_card_without_a_field_is_refused(name: str) -> None:
     with pytest.raises(CardError, match=r"m\.onnx"):
         read({key: value for key, value in SPEECH.items() if key != name})
+
+
+def test_what_was_not_measured_may_be_left_out() -> None:
+    assert read({k: v for k, v in SPEECH.items() if k != "lm_calibration"}) == read(SPEECH)
+    own = {"scale": 0.5, "offset": -1.0, "onset": 0.0}
+    assert vars(read(SPEECH | {"lm_calibration": own}).lm_calibration or 0) == own
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", "5", "null", "[" * 100_000])

@@ -276,7 +276,7 @@ def test_the_shell_completes_commands_and_models() -> None:
         answer = run_asr(_ASR_COMPLETE="complete_bash", COMP_WORDS=words, COMP_CWORD=last)
         return set(answer.stdout.split())
 
-    assert {"transcribe", "train", "tune"} <= completed("asr t")
+    assert {"transcribe", "train"} <= completed("asr t")
     assert completed("asr transcribe --model en") == {"english"}
 
 

@@ -2,13 +2,14 @@
 
 import itertools
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from asr.card import ENDPOINT, ModelCard, Trigger
+from asr.card import ENDPOINT, Alarms, ModelCard, Trigger
 from asr.decode.alphabet import Alphabet
 from asr.decode.beam import BeamDecoder
 from asr.decode.greedy import GreedyDecoder
@@ -245,6 +246,15 @@ def test_keywords_that_are_typed_fire_alone_and_from_thresholds_of_their_own() -
     assert times(fire(trigger_card(), scores, keywords="high=0.9, low=0.7")) == [0.4]
     assert fire(trigger_card(), scores, keywords="high") == []
     assert times(fire(trigger_card(), scores, "high", keywords="high=0.1")) == [0.1]
+
+
+def test_a_keyword_can_have_a_threshold_of_its_own_in_the_card() -> None:
+    alarms = Alarms(budget=1.0, hours=1.0, count=0, at_most=3.0, thresholds={"low": 0.7})
+    model_card = replace(trigger_card(), alarms=alarms)
+    scores = [0.2, 0.6, 0.2, 0.8]
+    assert times(fire(model_card, scores)) == [0.4]
+    assert times(fire(model_card, scores, "high")) == [0.2, 0.4]
+    assert times(fire(model_card, scores, keywords="low=0.5")) == [0.2, 0.4]
 
 
 def test_reset_arms_the_trigger_again() -> None:

@@ -8,15 +8,16 @@ from typing import Any
 import pytest
 import soundfile
 
+from asr.batch.folder import fingerprint
 from asr.decode.base import DecodeError
+from asr.decode.lm.compact import write_compact
 from asr.decode.options import DecodeOptions, read_words
 from asr.events import Utterance
 from asr.model import ModelError, load
 from asr.recognise import transcribe
 from asr.stream import Stream
-from asr.training.kneser_ney import build, write_arpa
-from asr.transcripts.folder import fingerprint
 from tests.support.commands import run_asr
+from tests.support.language_models import built, write_built
 from tests.support.tiny_models import SAMPLE_RATE, mumble, tones
 
 
@@ -33,7 +34,7 @@ def test_every_guide_reaches_the_command_line(
     words, grammar, lm = tmp_path / "words.txt", tmp_path / "g.gram", tmp_path / "lm.arpa"
     words.write_text("B\nbb\n")
     grammar.write_text("#JSGF V1.0; grammar g; public <g> = b | c;")
-    write_arpa(build([["b"], ["b", "b"]], 2), lm)
+    write_built([["b"], ["b", "b"]], 2, lm)
     for flags, text in [
         ([], "a"),
         (["--beam", 4], "a"),
@@ -64,7 +65,7 @@ def test_what_is_wrong_with_an_option_is_one_line(
     empty, foreign, lm = tmp_path / "empty.txt", tmp_path / "foreign.txt", tmp_path / "lm.arpa"
     empty.write_text("\n")
     foreign.write_text("straße\n")
-    write_arpa(build([["да", "нет"]], 2), lm)
+    write_built([["да", "нет"]], 2, lm)
     grammar = tmp_path / "g.gram"
     grammar.write_text("#JSGF V1.0; grammar g; public <g> = a;")
     for flags, complaint in [
@@ -90,10 +91,10 @@ def test_a_stream_and_a_file_are_decoded_alike(speech_model: Path) -> None:
     events = [
         event for part in range(0, len(audio), 777) for event in stream.push(audio[part:][:777])
     ]
-    heard = [event for event in [*events, *stream.finish()] if isinstance(event, Utterance)]
-    assert transcribe(model, audio, options=options).segments == tuple(heard)
-    assert [utterance.text for utterance in heard] == ["ab c"]
-    assert [len(word.characters) for word in heard[0].words] == [2, 1]
+    utterances = [event for event in [*events, *stream.finish()] if isinstance(event, Utterance)]
+    assert transcribe(model, audio, options=options).segments == tuple(utterances)
+    assert [utterance.text for utterance in utterances] == ["ab c"]
+    assert [len(word.characters) for word in utterances[0].words] == [2, 1]
 
 
 def test_keyword_models_take_no_decoding_options(keyword_model: Path) -> None:
@@ -108,9 +109,7 @@ def test_keyword_models_take_no_decoding_options(keyword_model: Path) -> None:
     [
         ({"beam": 0}, "beam 0 follows nothing"),
         ({"n_best": 0}, "n_best 0 gives nothing"),
-        ({"lm_weight": 0.5}, "--lm-weight is about a language model; name one with --lm"),
-        ({"word_bonus": 1.0}, "--word-bonus is about a language model"),
-        ({"unknown_bonus": 1.0}, "--unknown-bonus is about a language model"),
+        ({"lm": "a.lm", "no_lm": True}, "--lm and --no-lm exclude each other"),
         ({"boost": 1.0}, "--boost is about hotwords"),
         ({"trailing_silence": 0.0}, "trailing_silence 0 is no time"),
         ({"hard_limit": math.inf}, "hard_limit inf is no time"),
@@ -121,6 +120,46 @@ def test_keyword_models_take_no_decoding_options(keyword_model: Path) -> None:
 def test_numbers_that_make_no_sense_are_refused(wrong: dict[str, Any], complaint: str) -> None:
     with pytest.raises(DecodeError, match=complaint):
         DecodeOptions(**wrong)
+
+
+@pytest.mark.parametrize(
+    ("options", "flag"),
+    [
+        (DecodeOptions(lm_weight=0.5), "--lm-weight"),
+        (DecodeOptions(word_bonus=1.0), "--word-bonus"),
+        (DecodeOptions(unknown_bonus=1.0), "--unknown-bonus"),
+    ],
+)
+def test_weights_without_a_language_model_are_refused(
+    speech_model: Path, options: DecodeOptions, flag: str
+) -> None:
+    with pytest.raises(DecodeError, match=f"{flag} is about a language model; name one with --lm"):
+        Stream(load(speech_model), options)
+
+
+def test_the_language_model_beside_a_model_is_used(
+    tmp_path: Path, speech_model: Path, recording: Path
+) -> None:
+    """The sound is an "a" or a "b"; that language model knows "b" only."""
+    path, words = tmp_path / "mine.onnx", tmp_path / "words.txt"
+    path.write_bytes(speech_model.read_bytes())
+    words.write_text("a\n")
+    write_compact(built([["b"], ["b", "b"]], 2), tmp_path / "mine.lm")
+    for options, text in [
+        (None, "b"),
+        (DecodeOptions(n_best=2), "b"),
+        (DecodeOptions(hotword=("b",)), "b"),
+        (DecodeOptions(lm_weight=1.0), "b"),
+        (DecodeOptions(no_lm=True), "a"),
+        (DecodeOptions(words=str(words)), "a"),
+    ]:
+        assert transcribe(load(path), recording, options=options).text == text, options
+    for flags, text in ([], "b"), (["--no-lm"], "a"):
+        result = run_asr("transcribe", recording, "-m", path, *flags)
+        assert (result.stdout, result.returncode) == (f"{text}\n", 0), result.stderr
+    made = {fingerprint(path, options) for options in (DecodeOptions(), DecodeOptions(no_lm=True))}
+    write_compact(built([["b"], ["a", "b"]], 2), tmp_path / "mine.lm")
+    assert len(made | {fingerprint(path, DecodeOptions())}) == 3
 
 
 def test_a_guide_that_changed_on_disk_is_read_again(tmp_path: Path, speech_model: Path) -> None:

@@ -11,11 +11,13 @@ from hypothesis import strategies as st
 from asr.decode.alphabet import Alphabet
 from asr.decode.guides.grammar import GrammarGuide
 from asr.decode.guides.jsgf import read_grammar
-from asr.decode.lm.arpa import END, NgramModel, read_arpa
+from asr.decode.lm.arpa import read_arpa
 from asr.decode.lm.fusion import Fusion
 from asr.decode.lm.language_model import Weights
 from asr.decode.lm.ngram import language_model
+from asr.decode.lm.ngrams import END, NgramModel
 from features.errors import EarshotError
+from tests.support import language_models
 from tests.support.tiny_models import card
 
 ALPHABETS = [
@@ -26,24 +28,7 @@ ALPHABETS = [
 GRAMMAR = """#JSGF V1.0 UTF-8 en; // comment
 grammar com.g; public <a> = /1e-3/ a (b | <b>)* {tag \\} //} | "c" [<g.c>]; <b> = c+ /* b */;
 <c> = <VOID> | <NULL> | a <c>;"""
-ARPA = """\\data\\
-ngram 1=5
-ngram 2=3
-
-\\1-grams:
--99\t<s>\t-0.5
--0.7\t</s>
--2.0\t<unk>
--0.4\ta\t-0.3
--0.9\tb\t-0.2
-
-\\2-grams:
--0.1\t<s> a
--0.6\ta b
--0.3\tb </s>
-
-\\end\\
-"""
+ARPA = language_models.ARPA.replace("yes", "a").replace("no", "b")
 PIECES = [
     *("#JSGF V1.0;", "grammar g;", "public", "import <x.*>;", "<a>", "<b>", "<g.a>", "<NULL>"),
     *("<VOID>", "=", ";", "|", "(", ")", "[", "]", "*", "+", "{", "}", "/", "/0/", "/1e-3/"),

@@ -87,3 +87,23 @@ def test_playback_keeps_the_pace_of_the_file(tmp_path: Path, monkeypatch: Any) -
     given = [(len(block), clock.now) for block in asr.Playback(path, SAMPLE_RATE)]
     assert [length for length, _ in given] == [BLOCK, BLOCK, BLOCK, 80]
     assert [now for _, now in given] == pytest.approx([0.02, 0.04, 0.06, 0.065])
+
+
+def test_events_of_a_source_go_to_a_callback_until_it_returns_false(
+    speech_model: Path, tmp_path: Path
+) -> None:
+    path = tmp_path / "a.wav"
+    pause = np.zeros(SAMPLE_RATE, np.float32)
+    soundfile.write(path, np.concatenate([tones("a"), pause, tones("b")]), SAMPLE_RATE)
+    model = asr.load(speech_model)
+    events: list[asr.Event] = []
+    asr.listen(model, events.append, source=asr.Playback(path, SAMPLE_RATE))
+    assert [e.text for e in events if isinstance(e, asr.Utterance)] == ["a", "b"]
+
+    def first(event: asr.Event) -> bool:
+        events.append(event)
+        return not isinstance(event, asr.Utterance)
+
+    events.clear()
+    asr.listen(model, first, source=asr.Playback(path, SAMPLE_RATE))
+    assert [e.text for e in events if isinstance(e, asr.Utterance)] == ["a"]

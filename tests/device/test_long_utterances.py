@@ -83,9 +83,9 @@ def test_no_word_is_lost_or_doubled_at_a_seam(model: Model, blurred: Model, paus
 
 def test_words_keep_their_times_beyond_a_cut(model: Model) -> None:
     audio = talk(150.0, 0.3, 2.0)
-    heard = [word for utterance in transcribe(model, audio).segments for word in utterance.words]
-    assert len(heard) > 50
-    for word in heard:
+    words = [word for utterance in transcribe(model, audio).segments for word in utterance.words]
+    assert len(words) > 50
+    for word in words:
         inside = audio[round(word.start * SAMPLE_RATE) : round(word.end * SAMPLE_RATE)]
         edges = np.abs([inside[:HOP], inside[-HOP:]]).max(axis=1)
         assert (edges > 0.2).all()
@@ -126,7 +126,7 @@ def test_no_run_is_longer_than_the_limit(model: Model, monkeypatch: pytest.Monke
 
 @given(data=st.data())
 def test_a_seam_keeps_every_label_once(data: st.DataObject) -> None:
-    """Two runs that see a label's peak a frame apart and hear nonsense where their audio ends."""
+    """Two runs that see a label's peak a frame apart and score nonsense where their audio ends."""
     edge = int(UNSURE * FRAMES)
     gaps = data.draw(st.lists(st.integers(6, 40), max_size=25), label="gaps")
     peaks = [edge + p for p in np.cumsum(gaps).tolist() if p < FRAMES - 2 * edge - 1]
@@ -143,7 +143,7 @@ def test_a_seam_keeps_every_label_once(data: st.DataObject) -> None:
     assert best(np.concatenate([left[:seam], right[seam:]])) == labels
 
 
-def test_runs_that_never_hear_nothing_are_joined_where_they_agree() -> None:
+def test_runs_without_blanks_are_joined_where_they_agree() -> None:
     path = np.r_[np.full(60, 1), np.full(80, 2), np.full(60, 3)]
     left, right = np.log(np.eye(4)[path] + 0.01), np.log(np.eye(4)[path] + 0.01)
     right[:90] = np.log(np.eye(4)[1] + 0.01)

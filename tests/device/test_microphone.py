@@ -45,6 +45,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     tiny_models.streaming_classify(folder / "keywords.onnx")
     soundfile.write(folder / "keywords.wav", tones("low", "high", seconds=0.4, pause=0.6), 16000)
     pause = np.zeros(2 * SAMPLE_RATE, np.float32)
+    soundfile.write(folder / "low.wav", tones("low", seconds=0.4, pause=0.6), SAMPLE_RATE)
     soundfile.write(folder / "speech.wav", np.concatenate([tones("a", "b"), pause]), SAMPLE_RATE)
     return folder
 
@@ -103,6 +104,29 @@ def stop(process: subprocess.Popen[str]) -> int:
     return process.wait(WAIT_SECONDS)
 
 
+@pytest.mark.slow
+def test_listen_keeps_the_sound_of_keywords_only_where_it_is_asked_to(
+    sound: VirtualSound, folder: Path, tmp_path: Path
+) -> None:
+    played, kept = tmp_path / "played.wav", tmp_path / "kept"
+    quiet = tones("low", seconds=0.5, pause=2.5, level=0.037)
+    soundfile.write(played, np.concatenate([quiet, tones("high", pause=2.5)]), SAMPLE_RATE)
+    command = [*ASR, "listen", "-m", str(folder / "keywords.onnx"), "-f", "json"]
+    command += ["--keywords", "low=1, high", "--save", str(kept)]
+    with running(command, sound) as (process, out, _):
+        sound.play(played)
+        assert json.loads(out.until("label"))["label"] == "high"
+        assert stop(process) == INTERRUPTED
+    rows = [json.loads(line) for line in (kept / "moments.jsonl").read_text().splitlines()]
+    assert [(row["label"], row["fired"]) for row in rows] == [("low", False), ("high", True)]
+    assert "below the threshold" in rows[0]["reason"]
+    for row in rows:
+        samples, rate = soundfile.read(kept / row["audio"])
+        assert row["moment"] == pytest.approx(2.0, abs=0.1) and len(samples) <= 4 * rate
+        assert np.abs(samples[rate : 3 * rate]).max() > 0.03
+    assert len(list(kept.glob("*.wav"))) == 2
+
+
 def test_listen_spots_what_is_played(sound: VirtualSound, folder: Path) -> None:
     command = [*ASR, "listen", "-m", str(folder / "keywords.onnx"), "-f", "json"]
     with running(command, sound) as (process, out, _):
@@ -113,6 +137,7 @@ def test_listen_spots_what_is_played(sound: VirtualSound, folder: Path) -> None:
         assert stop(process) == INTERRUPTED
 
 
+@pytest.mark.slow
 def test_listen_writes_down_what_is_played(sound: VirtualSound, folder: Path) -> None:
     command = [*ASR, "listen", "-m", str(folder / "speech.onnx"), "-f", "json"]
     with running(command, sound) as (process, out, _):
@@ -122,6 +147,7 @@ def test_listen_writes_down_what_is_played(sound: VirtualSound, folder: Path) ->
         assert stop(process) == INTERRUPTED
 
 
+@pytest.mark.slow
 def test_listen_spots_typed_keywords(sound: VirtualSound, folder: Path) -> None:
     command = [*ASR, "listen", "-m", str(folder / "speech.onnx"), "-f", "json"]
     with running([*command, "--keywords", "ab, bc", "--near-misses"], sound) as (process, out, _):
@@ -130,6 +156,7 @@ def test_listen_spots_typed_keywords(sound: VirtualSound, folder: Path) -> None:
         assert stop(process) == INTERRUPTED
 
 
+@pytest.mark.slow
 def test_listen_prints_text_for_people(sound: VirtualSound, folder: Path) -> None:
     command = [*ASR, "listen", "-m", str(folder / "speech.onnx"), "-d", "default"]
     with running(command, sound) as (process, out, _):
@@ -157,6 +184,7 @@ print(f"pitch {crossings / 2 / (len(loud) / 500_000):.0f} Hz")
 """
 
 
+@pytest.mark.slow
 def test_a_device_that_refuses_the_rate_is_resampled(sound: VirtualSound, folder: Path) -> None:
     with running([sys.executable, "-c", PITCH], sound) as (process, out, _):
         sound.play(folder / "keywords.wav")
@@ -165,6 +193,7 @@ def test_a_device_that_refuses_the_rate_is_resampled(sound: VirtualSound, folder
         assert process.wait(WAIT_SECONDS) == 0
 
 
+@pytest.mark.slow
 def test_the_demo_shows_what_is_recognised_and_measures(sound: VirtualSound, folder: Path) -> None:
     terminal, end = pty.openpty()
     command = [*DEMO, "--model", str(folder / "keywords.onnx")]
@@ -201,6 +230,7 @@ asr.stream.Stream.push = push_slowly
 LISTEN = "from asr.cli import main; sys.argv[1:1] = ['listen']; main()"
 
 
+@pytest.mark.slow
 def test_a_program_that_is_too_slow_says_so_and_goes_on(sound: VirtualSound, folder: Path) -> None:
     code, model = SLOW + LISTEN, str(folder / "keywords.onnx")
     command = [sys.executable, "-c", code, "-m", model]
@@ -217,6 +247,7 @@ def test_a_program_that_is_too_slow_says_so_and_goes_on(sound: VirtualSound, fol
         assert len(said) == 1 and re.search(figures, said[0])
 
 
+@pytest.mark.slow
 def test_a_device_that_goes_away_is_an_error(sound: VirtualSound, folder: Path) -> None:
     command = [*ASR, "listen", "-m", str(folder / "keywords.onnx")]
     with running(command, sound) as (process, _, problems):
@@ -226,6 +257,28 @@ def test_a_device_that_goes_away_is_an_error(sound: VirtualSound, folder: Path) 
         assert process.wait(WAIT_SECONDS) == 2
 
 
+@pytest.mark.slow
+def test_assist_waits_for_a_device_that_went_away(sound: VirtualSound, folder: Path) -> None:
+    model = str(folder / "keywords.onnx")
+    command = [*ASR, "assist", "--retry", "--wake", "low", "-m", model, "-f", "json"]
+    command += ["--then", "commands", "--then-model", model]
+    with running(command, sound) as (process, out, problems):
+        sound.play(folder / "low.wav")
+        assert json.loads(out.until("type"))["type"] == "wake"
+        sound.daemon.kill()
+        sound.daemon.wait(WAIT_SECONDS)
+        assert "'default' delivers no sound" in (line := problems.until("^warning: "))
+        assert line.endswith("; waiting for it\n")
+        out.until('"type": "sleep"')
+        with virtual_sound(Path(sound.environment["HOME"])) as again:
+            problems.until("listening to 'default'")
+            again.play(folder / "keywords.wav")
+            assert json.loads(out.until("type"))["label"] == "low"
+            out.until('"type": "detection"')
+            assert stop(process) == INTERRUPTED
+
+
+@pytest.mark.slow
 def test_devices_are_listed_and_chosen_by_name(sound: VirtualSound, folder: Path) -> None:
     table = run_asr("devices", **sound.environment)
     assert re.search(r"\* +│ \d+ +│ default +│ ALSA", table.stdout)

@@ -71,7 +71,7 @@ def test_a_card_of_another_schema_is_refused(tmp_path: Path) -> None:
         ("whole_classify", {"hop_length": 9000}, "hop_length must not be longer than window"),
     ],
 )
-def test_a_graph_that_its_card_belies_is_refused(
+def test_a_graph_that_its_card_contradicts_is_refused(
     tmp_path: Path, kind: str, changes: dict[str, object], message: str
 ) -> None:
     path = getattr(tiny_models, kind)(tmp_path / "m.onnx")
@@ -172,7 +172,7 @@ def test_frames_of_a_delayed_model_line_up_with_the_audio(tmp_path: Path) -> Non
     assert found[5] == LETTERS.index("a") and found[4] == 0
 
 
-def test_arrays_of_any_rate_and_shape_are_heard(tmp_path: Path) -> None:
+def test_arrays_of_any_rate_and_shape_are_read(tmp_path: Path) -> None:
     model = asr.load(tiny_models.streaming_ctc(tmp_path / "m.onnx"))
     audio = tiny_models.tones("a", "b", " ", "c")
     assert transcribe(model, audio).text == "ab c"

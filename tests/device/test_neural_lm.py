@@ -17,9 +17,9 @@ from hypothesis import strategies as st
 from asr.card import METADATA_KEY, CardError
 from asr.decode.alphabet import Alphabet
 from asr.decode.base import DecodeError
-from asr.decode.lm.arpa import END
 from asr.decode.lm.language_model import Weights
 from asr.decode.lm.neural import NeuralGuide, NeuralModel
+from asr.decode.lm.ngrams import END
 from asr.files import WriteError
 from asr.model import ModelError, load
 from asr.training.checkpoint import BEST, CheckpointError, load_checkpoint, rebuild, rebuild_any
@@ -27,8 +27,9 @@ from asr.training.config import ConfigError, read_config
 from asr.training.data.corpus import load_corpus
 from asr.training.data.labels import BLANK
 from asr.training.data.plan import plan_epoch
-from asr.training.kneser_ney import perplexity
 from asr.training.network.language import LanguageModel
+from asr.training.ngrams.perplexity import perplexity
+from asr.training.pretrained import read_pretrained
 from asr.training.train import train
 from export.parity import TOLERANCE, ParityError, check_language_parity
 from tests.support import tiny_models
@@ -39,7 +40,6 @@ from tests.support.tiny_models import LETTERS, SAMPLE_RATE, card, mumble
 WORDS = ("b", "bc", "bca")
 TEXTS = [" ".join(words) for n in (1, 2, 3) for words in itertools.product(WORDS, repeat=n)]
 WEIGHTS = Weights(alpha=0.7, beta=0.4, oov=-3.0)
-ONE_THREAD = {"OMP_NUM_THREADS": "1"}
 RECIPE = """
 name = "letters"
 out = "{folder}/runs"
@@ -81,9 +81,9 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (folder / "texts.txt").write_text("\n".join(TEXTS).upper() + "\n\n")
     recipe = folder / "letters.toml"
     recipe.write_text(RECIPE.format(folder=folder))
-    result = run_asr("train", recipe, **ONE_THREAD)
+    result = run_asr("train", recipe)
     assert result.returncode == 0, result.stderr
-    result = run_asr("export", folder / "runs/letters", folder / "letters.onnx", **ONE_THREAD)
+    result = run_asr("export", folder / "runs/letters", folder / "letters.onnx")
     assert result.returncode == 0, result.stderr
     return folder
 
@@ -133,6 +133,14 @@ def test_training_reaches_the_perplexity_of_the_texts(folder: Path, exported: Ne
     assert 1.3 < float(result.stdout.split()[1]) < 2.2, result.stderr
 
 
+def test_the_weights_of_a_file_are_those_that_were_trained(
+    trained: LanguageModel, exported: NeuralModel
+) -> None:
+    model = read_pretrained(Path(exported.path))[0]
+    assert isinstance(model, LanguageModel)
+    torch.testing.assert_close(model.state_dict(), trained.state_dict(), rtol=0, atol=0)
+
+
 def test_equal_texts_are_on_the_same_side_and_all_are_drawn(folder: Path, tmp_path: Path) -> None:
     (tmp_path / "texts.txt").write_text("\n".join(TEXTS * 3))
     text = RECIPE.format(folder=tmp_path)
@@ -163,6 +171,7 @@ def test_the_texts_of_recordings_need_no_sound(tmp_path: Path) -> None:
     assert len(corpus.train) == len(corpus.validation) == len(TEXTS)
 
 
+@pytest.mark.slow
 def test_a_resumed_training_ends_where_a_whole_one_does(folder: Path) -> None:
     recipe = folder / "letters.toml"
     short = ["optimisation.epochs=4", "optimisation.evaluate_every=3"]
@@ -191,7 +200,7 @@ def test_settings_that_fit_no_language_model_are_refused(folder: Path, tmp_path:
             read_config(recipe, [override])
     text = recipe.read_text().replace("texts.txt", "none.txt")
     (tmp_path / "none.toml").write_text(text)
-    result = run_asr("train", tmp_path / "none.toml", f"out={tmp_path}", **ONE_THREAD)
+    result = run_asr("train", tmp_path / "none.toml", f"out={tmp_path}")
     (line,) = result.stderr.splitlines()
     assert "none.txt: cannot be read as text, one a line" in line and result.returncode == 2
 
@@ -211,7 +220,7 @@ def test_a_run_of_a_language_model_is_no_acoustic_model(folder: Path) -> None:
     with pytest.raises(CheckpointError, match="is a language model"):
         rebuild(load_checkpoint(path), path)
     out = folder / "int8.onnx"
-    result = run_asr("export", folder / "runs/letters", out, "--int8", **ONE_THREAD)
+    result = run_asr("export", folder / "runs/letters", out, "--int8")
     assert "no latency and no int8" in result.stderr and not out.exists()
 
 
@@ -292,7 +301,7 @@ def test_the_commands_take_it_as_any_language_model(folder: Path, tmp_path: Path
     assert run_asr("transcribe", wav, "-m", model).stdout == "a\n"
     result = run_asr("transcribe", wav, wav, "-m", model, "--lm", lm, "--jobs", "2")
     assert result.stdout.split("\n")[0].endswith("b"), result.stderr
-    result = run_asr("tune", model, manifest, "--lm", lm, "--no-halves", "--json", figures)
+    result = run_asr("lm", "tune", model, manifest, "--lm", lm, "--no-halves", "--json", figures)
     assert result.returncode == 0, result.stderr
     report = json.loads(figures.read_text())["report"]
     assert (report["greedy"]["wer"], report["tuned"]["wer"]) == (1.0, 0.0)

@@ -3,43 +3,31 @@
 import gzip
 import math
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from asr.decode.alphabet import Alphabet
 from asr.decode.base import DecodeError
-from asr.decode.lm.arpa import END, MARKS, START, UNKNOWN, NgramModel, read_arpa
+from asr.decode.lm.arpa import read_arpa, write_arpa
 from asr.decode.lm.language_model import Weights, sentence_scores
 from asr.decode.lm.ngram import language_model
+from asr.decode.lm.ngrams import END, MARKS, START, UNKNOWN, NgramModel
 from asr.files import ReadError
-from asr.training.kneser_ney import FALLBACK_DISCOUNTS, build, perplexity, write_arpa
+from asr.training.ngrams import counts
+from asr.training.ngrams.build import Plan, build
+from asr.training.ngrams.grams import Model
+from asr.training.ngrams.kneser_ney import FALLBACK_DISCOUNTS
+from asr.training.ngrams.perplexity import perplexity
+from asr.training.ngrams.prune import prune
 from features.errors import EarshotError
 from tests.support.commands import run_asr
+from tests.support.language_models import ARPA, built, context_after, model_of
 from tests.support.tiny_models import card
-
-ARPA = """
-\\data\\
-ngram 1=5
-ngram 2=3
-
-\\1-grams:
--99\t<s>\t-0.5
--0.7\t</s>
--2.0\t<unk>
--0.4\tyes\t-0.3
--0.9\tno\t-0.2
-
-\\2-grams:
--0.1\t<s> yes
--0.6\tyes no
--0.3\tno </s>
-
-\\end\\
-"""
 
 words = st.sampled_from(["a", "b", "c", "d"])
 texts = st.lists(st.lists(words, min_size=1, max_size=6), min_size=1, max_size=12)
@@ -84,13 +72,14 @@ def kneser_ney(
 def test_estimates_follow_chen_and_goodman(
     sentences: list[list[str]], order: int, history: list[str], data: st.DataObject
 ) -> None:
-    model = NgramModel(build(sentences, order), "built")
+    model = built(sentences, order)
     word = data.draw(st.sampled_from([*model.vocabulary, END, UNKNOWN]))
     begins = data.draw(st.booleans())
     seen = ((START,) if begins else ()) + tuple(history)
     context = seen[len(seen) - min(len(seen), order - 1) :]
     expected = kneser_ney(sentences, order, context, word)
-    assert math.exp(model.score(context, word)[0]) == pytest.approx(expected, rel=1e-9)
+    found = math.exp(model.score(context_after(model, context), word)[0])
+    assert found == pytest.approx(expected, rel=1e-9)
 
 
 @settings(max_examples=50)
@@ -98,7 +87,7 @@ def test_estimates_follow_chen_and_goodman(
 def test_probabilities_sum_to_one(
     sentences: list[list[str]], order: int, history: list[str]
 ) -> None:
-    model = NgramModel(build(sentences, order), "built")
+    model = built(sentences, order)
     context = model.start
     for word in history:
         context = model.score(context, word if model.knows(word) else None)[1]
@@ -113,30 +102,39 @@ def test_a_bigram_worked_out_by_hand() -> None:
     Words follow, in contexts: a after <s>, a; b after a; </s> after a, b. So p(a) = (2 - 1) / 5 +
     w / 4 with w = (1 + 0.5 + 1) / 5 = 0.5, and a after <s>, seen twice, loses 1 of 2.
     """
-    model = NgramModel(build([["a", "a"], ["a", "b"]], 2), "built")
+    model = built([["a", "a"], ["a", "b"]], 2)
+    start = context_after(model, [START])
     assert math.exp(model.score((), "a")[0]) == pytest.approx(0.2 + 0.5 / 4)
     assert math.exp(model.score((), None)[0]) == pytest.approx(0.5 / 4)
-    assert math.exp(model.score((START,), "a")[0]) == pytest.approx(0.5 + 0.5 * 0.325)
-    assert math.exp(model.score((START,), "b")[0]) == pytest.approx(0.5 * (0.1 + 0.125))
+    assert math.exp(model.score(start, "a")[0]) == pytest.approx(0.5 + 0.5 * 0.325)
+    assert math.exp(model.score(start, "b")[0]) == pytest.approx(0.5 * (0.1 + 0.125))
 
 
 def test_a_written_model_is_read_back(tmp_path: Path) -> None:
-    table = build([["yes", "no"], ["no", "no", "ünsinn"], ["yes"]], 3)
-    write_arpa(table, tmp_path / "lm.arpa")
+    model = built([["yes", "no"], ["no", "no", "ünsinn"], ["yes"]], 3)
+    write_arpa(model, tmp_path / "lm.arpa")
     assert list(tmp_path.iterdir()) == [tmp_path / "lm.arpa"]
-    model, built = read_arpa(tmp_path / "lm.arpa"), NgramModel(table, "built")
-    for context in [(START,), ("no",), ("yes", "no"), ("no", "no")]:
-        for word in (*built.vocabulary, END, None):
-            score, following = built.score(context, word)
-            assert model.score(context, word) == (pytest.approx(score, abs=1e-5), following)
+    check_equal(read_arpa(tmp_path / "lm.arpa"), model, 1e-5)
+
+
+def check_equal(found: NgramModel, expected: NgramModel, tolerance: float) -> None:
+    """Check that two models say the same of all words after some contexts."""
+    assert found.vocabulary == expected.vocabulary
+    for words in [(), (START,), ("no",), ("yes", "no"), ("no", "no"), ("zzz",)]:
+        before, context = context_after(found, words), context_after(expected, words)
+        for word in (*expected.vocabulary, END, None):
+            score, following = expected.score(context, word)
+            close = pytest.approx(score, abs=tolerance)
+            assert found.score(before, word) == (close, following)
+            assert found.row(before)[found.number(word or UNKNOWN)] == close
 
 
 def test_backing_off_by_hand(tmp_path: Path) -> None:
     path = tmp_path / "lm.arpa"
     path.write_text(ARPA)
     model = read_arpa(path)
-    assert (model.order, model.start) == (2, (START,))
-    for context, word, score in [
+    assert (model.order, model.start) == (2, context_after(model, [START]))
+    for words, word, score in [
         ((START,), "yes", -0.1),
         ((START,), "no", -0.5 - 0.9),
         (("yes",), "no", -0.6),
@@ -144,8 +142,9 @@ def test_backing_off_by_hand(tmp_path: Path) -> None:
         (("no",), None, -0.2 - 2.0),
         ((), "yes", -0.4),
     ]:
+        context = context_after(model, words)
         assert model.score(context, word)[0] == pytest.approx(score * math.log(10))
-    assert model.score((START,), "yes")[1] == ("yes",)
+    assert model.score(model.start, "yes")[1] == context_after(model, ["yes"])
 
 
 def test_gzip_is_read_and_a_file_from_elsewhere_too(tmp_path: Path) -> None:
@@ -161,7 +160,7 @@ def test_gzip_is_read_and_a_file_from_elsewhere_too(tmp_path: Path) -> None:
         (lambda t: t.replace("\\data\\", ""), "has no \\data\\ line"),
         (lambda t: t.replace("\\end\\", ""), "ends before its \\end\\ line: it is truncated"),
         (lambda t: t[: t.index("-0.6")], "line 14: ends before its \\end\\ line"),
-        (lambda t: t.replace("ngram 2=3", "ngram 2=4"), "has 3 different 2-grams, and its head"),
+        (lambda t: t.replace("ngram 2=3", "ngram 2=4"), "has 3 2-grams, and its head"),
         (lambda t: t.replace("ngram 2=3\n", ""), "has '\\2-grams:' where \\end\\ should be"),
         (lambda t: t.replace("ngram 1=5", "ngram 1=many"), "does not count 1-grams in"),
         (
@@ -178,6 +177,9 @@ def test_gzip_is_read_and_a_file_from_elsewhere_too(tmp_path: Path) -> None:
         (lambda t: "\\data\\\nngram 1=0\n\\1-grams:\n\\end\\", "has no word"),
         (lambda t: t.replace("\\2-grams:", "x" * 5000), "has 1 fields in a line of 1-grams"),
         (lambda t: t.replace("-0.6\tyes no", "-0.6 yes"), "has 2 fields in a line of 2-grams"),
+        (lambda t: t.replace("yes no", "yes ja"), "line 15: has 'ja', which is no 1-gram of it"),
+        (lambda t: t.replace("yes no", "<s> yes"), "has one of its 2-grams twice"),
+        (lambda t: t.replace("no", "yes"), "has one of its 1-grams twice"),
     ],
 )
 def test_a_damaged_file_is_refused(tmp_path: Path, change, complaint: str) -> None:
@@ -235,35 +237,33 @@ def test_a_model_in_capitals_counts_as_one_in_lower_case(
     split: Callable[[str], list[str]], caplog: pytest.LogCaptureFixture
 ) -> None:
     texts = [split(text) for text in ("cab", "no cab", "ban cab", "no")]
-    table = build([[word.replace(" ", "<space>") for word in text] for text in texts], 2)
-    capitals = {tuple(w if w in MARKS else w.upper() for w in n): v for n, v in table.items()}
-    capitals = {tuple(w.replace("<SPACE>", "<space>") for w in n): v for n, v in capitals.items()}
+    lower = built([[word.replace(" ", "<space>") for word in text] for text in texts], 2)
+    capitals = [[word.upper().replace(" ", "<space>") for word in text] for text in texts]
+    upper = built(capitals, 2, "upper")
     for text in ("cab", "no ban", "on no"):
-        expected = score_of(LETTERS, NgramModel(table, "lower"), text)
-        assert score_of(LETTERS, NgramModel(capitals, "upper"), text) == expected
+        assert score_of(LETTERS, upper, text) == score_of(LETTERS, lower, text)
     assert {r.message for r in caplog.records} == {
-        f"upper: {len(NgramModel(table, '').vocabulary) - (split is list)} of its words have "
+        f"upper: {len(lower.vocabulary) - (split is list)} of its words have "
         "capitals and are read in lower case, like the labels of the acoustic model"
     }
 
 
 def test_words_that_differ_in_case_only_are_not_merged(caplog: pytest.LogCaptureFixture) -> None:
-    model = NgramModel(build([["no", "No", "on", "can"]], 2), "mixed")
+    model = built([["no", "No", "on", "can"]], 2, "mixed")
     score_of(LETTERS, model, "no")
     (record,) = caplog.records
     assert record.message.startswith("mixed: 1 of its 4 words cannot be spelt with the labels")
 
 
 def test_labels_with_capitals_keep_those_of_the_model(caplog: pytest.LogCaptureFixture) -> None:
-    model = NgramModel(build([["Ann", "Bob"]], 2), "names")
+    model = built([["Ann", "Bob"]], 2, "names")
     expected = sum(score for score, _ in sentence_scores(model, ["Ann", "Bob"]))
     assert score_of(NAMES, model, "Ann Bob") == pytest.approx(0.5 * expected + 2.0)
     assert not caplog.records
 
 
 def test_words_that_cannot_be_spelt_are_counted(caplog: pytest.LogCaptureFixture) -> None:
-    table = build([["no", "can", "on"], ["größe", "no\u00a0can"]], 1)
-    score_of(LETTERS, NgramModel(table, "lm.arpa"), "no")
+    score_of(LETTERS, built([["no", "can", "on"], ["größe", "no\u00a0can"]], 1, "lm.arpa"), "no")
     (record,) = caplog.records
     assert record.message == (
         "lm.arpa: 2 of its 5 words cannot be spelt with the labels of the acoustic model and are "
@@ -271,9 +271,124 @@ def test_words_that_cannot_be_spelt_are_counted(caplog: pytest.LogCaptureFixture
     )
 
 
+SENTENCES = [
+    text.split()
+    for text in (
+        "no no yes",
+        "yes no maybe so",
+        "so no yes",
+        "maybe yes so no",
+        "no so yes yes",
+        "maybe maybe so",
+    )
+]
+
+
+def test_counts_do_not_depend_on_how_much_fits_into_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = built(SENTENCES, 4)
+    monkeypatch.setattr(counts, "CHUNK", 3)
+    monkeypatch.setattr(counts, "SAMPLED", 2)
+    parts = built(SENTENCES, 4)
+    for level, expected in zip(parts.levels, whole.levels, strict=True):
+        assert (level.words[:] == expected.words[:]).all()
+        assert level.log_p[:] == pytest.approx(expected.log_p[:], abs=1e-12)
+
+
+def test_the_most_frequent_words_are_kept_and_others_are_unknown() -> None:
+    model = built(SENTENCES, 2, vocabulary=2)
+    assert sorted(model.vocabulary) == ["no", "yes"]
+    replaced = [[w if w in ("no", "yes") else "other" for w in words] for words in SENTENCES]
+    other = built(replaced, 2)  # which has an <unk> beside, of no text
+    for word, same in (("no", "no"), (None, "other")):
+        found = model.score(context_after(model, ["yes"]), word)[0]
+        expected = other.score(context_after(other, ["yes"]), same)[0]
+        assert expected < found < expected + 0.1
+    assert total_probability(model, ["so"]) == pytest.approx(1.0)
+
+
+def total_probability(model: NgramModel, words: list[str]) -> float:
+    """The sum over all words, the end and <unk>, after the first words of a sentence."""
+    row = model.row(context_after(model, [START, *words]))
+    return float(np.exp(row).sum())
+
+
+CONTEXTS = [[], ["no"], ["yes", "no"], ["so"], ["maybe", "so"], ["never"]]
+
+
+def test_rare_sequences_are_left_out_and_the_rest_adds_up() -> None:
+    model, every = built(SENTENCES, 3, least=2), built(SENTENCES, 3)
+    assert [len(level) for level in model.levels[1:]] == [
+        sum(count >= 2 for count in gram_counts(n).values()) for n in (2, 3)
+    ]
+    assert len(every.levels[2]) > len(model.levels[2]) > 0
+    for words in CONTEXTS:
+        assert total_probability(model, words) == pytest.approx(1.0)
+
+
+def gram_counts(n: int) -> Counter[tuple[str, ...]]:
+    padded = [(START, *sentence, END) for sentence in SENTENCES]
+    return Counter(s[i : i + n] for s in padded for i in range(len(s) - n + 1))
+
+
+def test_pruning_leaves_out_what_matters_least() -> None:
+    """Each n-gram that goes costs less than the threshold, by the definition of the divergence."""
+    whole = build([(SENTENCES, 1.0)], Plan(order=2))
+    counted, size = gram_counts(1), sum(len(s) + 1 for s in SENTENCES)
+    model = whole.finished("whole")
+    losses: dict[tuple[str, str], float] = {}
+    for before, word in gram_counts(2):
+        context = context_after(model, [before])
+        row, lower = model.row(context), model.row(())
+        explicit = [model.number(w) or 0 for b, w in gram_counts(2) if b == before and w != word]
+        other = [k for k in range(len(row)) if k not in explicit]
+        other.remove(MARKS.index(START))
+        mass = 1.0 - np.exp(row[explicit]).sum()
+        changed = lower[other] + np.log(mass / np.exp(lower[other]).sum())
+        share = counted[before,] / size
+        losses[before, word] = share * (np.exp(row[other]) * (row[other] - changed)).sum()
+    for threshold in (0.001, 0.003, 0.01, 0.05):
+        pruned = prune(whole, threshold).finished("pruned")
+        kept = {pair for pair, loss in losses.items() if math.expm1(loss) >= threshold}
+        assert len(pruned.levels[1]) == len(kept)
+        for before, word in kept:
+            score = model.score(context_after(model, [before]), word)[0]
+            assert pruned.score(context_after(pruned, [before]), word)[0] == score
+        for words in CONTEXTS:
+            assert total_probability(pruned, words) == pytest.approx(1.0)
+
+
+def test_mixing_weighs_the_probabilities_of_both() -> None:
+    first, second = SENTENCES[:3], SENTENCES[3:]
+    mixed = build([(first, 0.3), (second, 0.7)], Plan(order=3)).finished("mixed")
+    # Apart they do not have the words of the other: those are added as single words of no text.
+    parts = [estimated_with_vocabulary(texts) for texts in (first, second)]
+    for words in CONTEXTS:
+        assert total_probability(mixed, words) == pytest.approx(1.0)
+    seen = {ngram for n in (1, 2, 3) for ngram in gram_counts(n)} - {(START,)}
+    for *before, word in seen:
+        log_ps = [model.score(context_after(model, before), word)[0] for model in parts]
+        expected = 0.3 * math.exp(log_ps[0]) + 0.7 * math.exp(log_ps[1])
+        found = mixed.score(context_after(mixed, before), word)[0]
+        assert math.exp(found) == pytest.approx(expected)
+
+
+def estimated_with_vocabulary(sentences: Sequence[Sequence[str]]) -> NgramModel:
+    """The model of some of the SENTENCES with the words of all."""
+    models: list[NgramModel] = []
+
+    def keep(parts: Sequence[Model], shares: Sequence[float]) -> Model:
+        models.extend(part.finished("part") for part in parts)
+        return parts[0]
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("asr.training.ngrams.build.mix", keep)
+        build([(sentences, 0.5), (SENTENCES, 0.5)], Plan(order=3))
+    return models[0]
+
+
 def test_perplexity_of_a_uniform_model() -> None:
     table = {(w,): (math.log(0.25), 0.0) for w in ("a", "b", "c", END)}
-    model = NgramModel(table, "uniform")
+    model = model_of(table)
     assert perplexity(model, [["a", "b"], ["x"]]) == (pytest.approx(4.0), 4, 1)
 
 

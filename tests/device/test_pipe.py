@@ -53,7 +53,7 @@ def noise(seconds: float) -> np.ndarray:
     return (0.1 * rng.standard_normal(round(seconds * RATE))).astype(np.float32)
 
 
-def hear(pipe: io.BufferedReader, rate: int = RATE, source_rate: int | None = None) -> np.ndarray:
+def read(pipe: io.BufferedReader, rate: int = RATE, source_rate: int | None = None) -> np.ndarray:
     return np.concatenate(list(stream_pipe(pipe, rate, source_rate=source_rate)))
 
 
@@ -65,10 +65,23 @@ def test_a_pipe_gives_what_its_file_gives(
     path = tmp_path / f"noise.{suffix}"
     soundfile.write(path, noise(12.3), RATE, **FORMATS[suffix])
     expected = read_audio(path, rate)
-    np.testing.assert_allclose(hear(piped(path.read_bytes()), rate), expected, atol=1e-6)
-    np.testing.assert_allclose(hear(piped(path.read_bytes(), 997), rate), expected, atol=1e-6)
+    np.testing.assert_allclose(read(piped(path.read_bytes()), rate), expected, atol=1e-6)
+    np.testing.assert_allclose(read(piped(path.read_bytes(), 997), rate), expected, atol=1e-6)
     with path.open("rb") as file:
-        np.testing.assert_allclose(hear(file, rate), expected, atol=1e-6)
+        np.testing.assert_allclose(read(file, rate), expected, atol=1e-6)
+
+
+@pytest.mark.parametrize("suffix", sorted(FORMATS.keys() & {"flac", "mp3", "ogg", "opus"}))
+@pytest.mark.parametrize("at_once", [997, 1 << 16])
+def test_joined_recordings_come_one_after_the_other(
+    tmp_path: Path, piped: Callable[..., io.BufferedReader], suffix: str, at_once: int
+) -> None:
+    path = tmp_path / f"twice.{suffix}"
+    soundfile.write(path, noise(1.3), RATE, **FORMATS[suffix])
+    path.write_bytes(2 * path.read_bytes())
+    found = read(piped(path.read_bytes(), at_once))
+    np.testing.assert_allclose(found, read_audio(path, RATE), atol=1e-6)
+    assert len(found) > 2.5 * RATE
 
 
 @pytest.mark.parametrize("at_once", [1, 3, 1000, 1 << 16])
@@ -76,15 +89,15 @@ def test_raw_samples_survive_any_cutting(
     piped: Callable[..., io.BufferedReader], at_once: int
 ) -> None:
     samples = np.random.default_rng(0).integers(-32768, 32768, 2000).astype("<i2")
-    heard = hear(piped(samples.tobytes(), at_once), source_rate=RATE)
-    np.testing.assert_array_equal(heard, samples.astype(np.float32) / 32768)
+    found = read(piped(samples.tobytes(), at_once), source_rate=RATE)
+    np.testing.assert_array_equal(found, samples.astype(np.float32) / 32768)
 
 
 def test_raw_samples_are_resampled(piped: Callable[..., io.BufferedReader]) -> None:
     samples = (noise(1.0) * 32768).astype("<i2")
-    heard = hear(piped(samples.tobytes()), source_rate=8000)
+    found = read(piped(samples.tobytes()), source_rate=8000)
     expected = read_audio(samples, RATE, source_rate=8000)
-    np.testing.assert_allclose(heard, expected, atol=1e-5)
+    np.testing.assert_allclose(found, expected, atol=1e-5)
 
 
 def test_raw_samples_come_as_soon_as_they_arrive() -> None:
@@ -99,11 +112,11 @@ def test_raw_samples_come_as_soon_as_they_arrive() -> None:
         assert list(blocks) == []
 
 
-def test_half_a_sample_at_the_end_is_told(
+def test_half_a_sample_at_the_end_is_warned_of(
     piped: Callable[..., io.BufferedReader], caplog: pytest.LogCaptureFixture
 ) -> None:
     with caplog.at_level(logging.WARNING):
-        assert len(hear(piped(bytes(7)), source_rate=RATE)) == 3
+        assert len(read(piped(bytes(7)), source_rate=RATE)) == 3
     assert caplog.messages == [
         "standard input: damaged: it ends inside a sample; is it 16-bit mono PCM?"
     ]
@@ -114,13 +127,13 @@ def test_nothing_is_an_error(
     piped: Callable[..., io.BufferedReader], source_rate: int | None
 ) -> None:
     with pytest.raises(AudioError, match="standard input: nothing comes from it; pipe a recording"):
-        hear(piped(b""), source_rate=source_rate)
+        read(piped(b""), source_rate=source_rate)
 
 
 @pytest.mark.parametrize("data", [b"x", b"fLaC", b"fLaC" + bytes(5000), b"no sound " * 5000])
 def test_what_is_no_audio_is_an_error(piped: Callable[..., io.BufferedReader], data: bytes) -> None:
     with pytest.raises(AudioError, match=r"^standard input: .*; ") as error:
-        hear(piped(data))
+        read(piped(data))
     assert "\n" not in str(error.value)
 
 
@@ -130,9 +143,9 @@ def test_a_file_cut_short_gives_what_there_is(
 ) -> None:
     path = tmp_path / f"noise.{suffix}"
     soundfile.write(path, noise(3.0), RATE)
-    heard = hear(piped(path.read_bytes()[: path.stat().st_size // 2]))
-    assert 1.2 * RATE < len(heard) <= 1.6 * RATE
-    np.testing.assert_allclose(heard, read_audio(path, RATE)[: len(heard)], atol=1e-6)
+    found = read(piped(path.read_bytes()[: path.stat().st_size // 2]))
+    assert 1.2 * RATE < len(found) <= 1.6 * RATE
+    np.testing.assert_allclose(found, read_audio(path, RATE)[: len(found)], atol=1e-6)
 
 
 @pytest.mark.parametrize("suffix", ["wav", "flac"])
@@ -145,10 +158,10 @@ def test_memory_does_not_grow_with_the_length_of_a_pipe(
         soundfile.write(path, noise(seconds), RATE)
         pipe = piped(path.read_bytes())
         tracemalloc.start()
-        heard = sum(map(len, stream_pipe(pipe, RATE)))
+        found = sum(map(len, stream_pipe(pipe, RATE)))
         peaks.append(tracemalloc.get_traced_memory()[1])
         tracemalloc.stop()
-        assert heard == seconds * RATE
+        assert found == seconds * RATE
     assert peaks[1] < peaks[0] + 100_000
 
 

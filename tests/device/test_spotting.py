@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from asr.card import SPOTTING, Spotting
+from asr.card import SPOTTING, Alarms, Spotting
 from asr.decode.alphabet import Alphabet
 from asr.decode.base import DecodeError
 from asr.decode.keywords.typed import (
@@ -23,9 +23,11 @@ from asr.decode.keywords.typed import (
     Peak,
     PeakFinder,
     SpotOptions,
+    Target,
     ambiguities,
     parse_keywords,
     spellings,
+    targets,
 )
 from asr.events import Detection, Event, NearMiss
 from asr.model import Model, ModelError, load
@@ -94,7 +96,7 @@ def test_pieces_and_company_change_nothing(seed: int, cuts: list[int]) -> None:
         together.reset()
 
 
-THREE = tuple(Keyword(text, threshold) for text, threshold in (("x", 0.5), ("y", 0.5), ("z", 0.9)))
+THREE = tuple(Target(text, threshold) for text, threshold in (("x", 0.5), ("y", 0.5), ("z", 0.9)))
 CONFIRM, REFRACTORY = 3, 10
 
 
@@ -117,7 +119,7 @@ def test_of_overlapping_keywords_the_better_is_reported() -> None:
     assert judge((0, 0.6, 0, 10), (1, 0.9, 4, late)) == ["", "lost against 'x'"]
 
 
-def test_a_word_that_fits_at_two_places_is_told_once() -> None:
+def test_a_word_that_fits_at_two_places_is_reported_once() -> None:
     assert judge((0, 0.6, 0, 10), (0, 0.7, 0, 12)) == [""]
     assert judge((0, 0.7, 0, 10), (0, 0.3, 4, 12)) == [""]
 
@@ -152,7 +154,7 @@ def model(speech_model: Path) -> Model:
     return load(speech_model)
 
 
-def heard(model: Model, keywords: str, *labels: str) -> list[tuple[str, float, float]]:
+def spotted(model: Model, keywords: str, *labels: str) -> list[tuple[str, float, float]]:
     options = SpotOptions(keywords=parse_keywords(keywords))
     return [
         (event.label, event.start or 0.0, event.end or 0.0)
@@ -161,7 +163,7 @@ def heard(model: Model, keywords: str, *labels: str) -> list[tuple[str, float, f
 
 
 def test_keywords_are_found_where_they_are_said(model: Model) -> None:
-    found = heard(model, "ab, ca, bb", "a", "b", " ", "c", "a")
+    found = spotted(model, "ab, ca, bb", "a", "b", " ", "c", "a")
     assert [label for label, _, _ in found] == ["ab", "ca"]
     # Tones of 0.2 s after pauses of 0.1 s; the last may be over as soon as it began.
     for (_, start, end), begin in zip(found, (0.1, 1.0), strict=True):
@@ -169,14 +171,14 @@ def test_keywords_are_found_where_they_are_said(model: Model) -> None:
 
 
 def test_a_label_that_repeats_needs_a_pause(model: Model) -> None:
-    assert heard(model, "aa", "a") == []
-    assert len(heard(model, "aa", "a", "a")) == 1
+    assert spotted(model, "aa", "a") == []
+    assert len(spotted(model, "aa", "a", "a")) == 1
 
 
 def test_separators_make_no_sound(model: Model) -> None:
     for said in (("a", "b"), ("a", " ", "b")):
         for keyword in ("ab", "a b"):
-            assert [label for label, _, _ in heard(model, f"{keyword}=0.6", *said)] == [keyword]
+            assert [label for label, _, _ in spotted(model, f"{keyword}=0.6", *said)] == [keyword]
 
 
 def test_letters_far_apart_are_no_word(model: Model) -> None:
@@ -238,10 +240,8 @@ def test_what_is_far_from_a_keyword_is_no_near_miss() -> None:
     found = spotter.push(scored(scores_of(0, 300, sharpness=4.0))) + spotter.finish()
     events = [event for event in found if isinstance(event, Detection | NearMiss)]
     lowest = {
-        keyword.text: min(
-            e.score / keyword.spelt_threshold for e in events if e.label == keyword.text
-        )
-        for keyword in keywords
+        keyword.text: min(e.score / keyword.threshold for e in events if e.label == keyword.text)
+        for keyword in targets(keywords, CARD)
     }
     assert all(0.5 <= share < 0.7 for share in lowest.values())
 
@@ -286,6 +286,13 @@ def test_rules_that_make_no_sense_raise(name: str) -> None:
         SpotOptions(keywords=parse_keywords("a"), **{name: -1.0})  # pyright: ignore[reportArgumentType]
 
 
+def test_a_typed_keyword_can_have_a_threshold_of_its_own_in_the_card() -> None:
+    alarms = Alarms(budget=1.0, hours=1.0, count=0, at_most=3.0, thresholds={"ab": 0.9})
+    keywords = targets(parse_keywords("ab, ba, bb=0.4"), replace(CARD, alarms=alarms))
+    thresholds = [keyword.threshold for keyword in keywords]
+    assert thresholds == [0.9, SPOTTING.threshold, 0.4]
+
+
 def test_rules_of_the_options_take_the_place_of_those_of_the_card() -> None:
     keywords = parse_keywords("ab, ba")
     scores = scored(scores_of(3, 400, sharpness=4.0))
@@ -311,7 +318,7 @@ def test_rules_of_the_options_take_the_place_of_those_of_the_card() -> None:
         (("switch off", "switch on"), ["'switch on' and 'switch off' sound alike"]),
     ],
 )
-def test_keywords_that_will_be_mistaken_are_told(
+def test_keywords_that_will_be_mistaken_are_named(
     texts: Sequence[str], warnings: Sequence[str]
 ) -> None:
     found = ambiguities([Keyword(text) for text in texts])
@@ -325,8 +332,5 @@ def test_models_and_keywords_that_do_not_go_together(keyword_model: Path, model:
         spot(trained, tones("low"), options=SpotOptions(keywords=(Keyword("operator"),)))
     with pytest.raises(DecodeError, match="has not learnt '_silence_'"):
         spot(trained, tones("low"), options=SpotOptions(keywords=(Keyword("_silence_"),)))
-    with pytest.raises(DecodeError, match="tells no near misses"):
-        options = SpotOptions(keywords=(Keyword("low"),), near_misses=True)
-        spot(trained, tones("low"), options=options)
     with pytest.raises(ModelError, match="type some with --keywords"):
         spot(model, tones("a"))

@@ -14,9 +14,10 @@ import asr
 from asr.events import Detection, Event, Utterance
 from asr.model import Model, ModelError
 from asr.recognise import spot, transcribe
+from asr.runtime import scorers
 from asr.runtime.samples import StreamError
-from asr.runtime.scorers import scorer_for
-from asr.stream import Stream, live_stream
+from asr.runtime.scorers import ROWS, scorer_for
+from asr.stream import Stream, live_stream, push_together
 from tests.support import tiny_models
 from tests.support.tiny_models import BLOCK, HOP, SAMPLE_RATE, tones
 
@@ -58,6 +59,53 @@ def test_any_cutting_gives_the_same_scores_and_events(model: Model, data: st.Dat
     assert push_all(model, pieces) == push_all(model, [audio]) == Stream(model).finish(audio)
 
 
+@settings(max_examples=10, deadline=None)
+@given(data=st.data())
+def test_streams_pushed_together_give_what_each_gives_alone(
+    model: Model, data: st.DataObject
+) -> None:
+    audio = SPEECH[model.card.task]
+    steps = data.draw(
+        st.lists(st.sampled_from([97, HOP, 333, BLOCK, 5000]), min_size=2, max_size=5)
+    )
+    pieces = [
+        np.split(np.roll(audio, 1000 * n), range(step, len(audio), step))
+        for n, step in enumerate(steps)
+    ]
+    alone = [push_all(model, own) for own in pieces]
+    streams = [Stream(model) for _ in steps]
+    together: list[list[Event]] = [[] for _ in steps]
+    for turn in range(max(map(len, pieces))):
+        rows = [n for n, own in enumerate(pieces) if turn < len(own)]
+        events = push_together([streams[n] for n in rows], [pieces[n][turn] for n in rows])
+        for n, own in zip(rows, events, strict=True):
+            together[n] += own
+    assert [own + stream.finish() for own, stream in zip(together, streams, strict=True)] == alone
+
+
+@pytest.mark.parametrize("name", asr.bundled_models())
+def test_a_batch_of_streams_gives_the_scores_of_single_ones_to_the_bit(name: str) -> None:
+    model = asr.load(name)
+    length = 3 * (model.card.block_length or 0)
+    noise = np.random.default_rng(0).normal(0.0, 0.05, (ROWS + 1, length)).astype(np.float32)
+    rows = [scorer_for(model) for _ in noise]
+    together = scorers.push_together(rows, list(noise))
+    for runs, sound in zip(together, noise, strict=True):
+        np.testing.assert_array_equal(
+            [run.log_probs for run in runs],
+            [run.log_probs for run in scorer_for(model).push(sound)],
+        )
+
+
+def test_a_refused_block_leaves_all_streams_as_they_were(keyword_model: Path) -> None:
+    model = asr.load(keyword_model)
+    good, bad = Stream(model), Stream(model)
+    audio = SPEECH["classify"]
+    with pytest.raises(StreamError):
+        push_together([good, bad], [audio, np.full(10, np.nan, np.float32)])
+    assert good.finish(audio) == bad.finish(audio) == Stream(model).finish(audio)
+
+
 def test_one_sample_at_a_time(model: Model) -> None:
     audio = SPEECH[model.card.task][: 2 * BLOCK + 7]
     pieces = np.split(audio, len(audio))
@@ -94,13 +142,13 @@ def test_what_was_said_is_what_comes_out(model: Model) -> None:
         assert [e.label for e in events if isinstance(e, Detection)] == ["low", "high"]
 
 
-def test_detections_come_while_the_word_is_heard(model: Model) -> None:
+def test_detections_come_while_the_word_is_said(model: Model) -> None:
     if model.card.task == "ctc":
         pytest.skip("keywords only")
     words = {"low": (0.45, 0.80), "high": (2.05, 2.40)}
-    heard = push_all(model, [SPEECH["classify"]])
+    events = push_all(model, [SPEECH["classify"]])
     delay = 0.1 if model.card.streaming else 0.5
-    for event in heard:
+    for event in events:
         assert isinstance(event, Detection)
         start, end = words[event.label]
         assert start < event.time <= end + delay
@@ -127,8 +175,8 @@ def test_streams_beside_each_other_do_not_touch(model: Model) -> None:
     streams = [Stream(model) for _ in sounds]
     events: list[list[Event]] = [[] for _ in sounds]
     for turn in range(max(map(len, sounds))):
-        for stream, heard, pieces in zip(streams, events, sounds, strict=True):
-            heard += stream.push(pieces[turn]) if turn < len(pieces) else []
+        for stream, found, pieces in zip(streams, events, sounds, strict=True):
+            found += stream.push(pieces[turn]) if turn < len(pieces) else []
     assert [h + s.finish() for h, s in zip(events, streams, strict=True)] == alone
     with ThreadPoolExecutor(len(sounds)) as threads:
         assert list(threads.map(lambda pieces: push_all(model, pieces), sounds)) == alone
@@ -186,7 +234,7 @@ def test_a_file_gives_what_its_samples_give(model: Model, tmp_path: Path) -> Non
         assert spot(model, path) == spot(model, audio)
 
 
-def test_whole_utterances_cannot_be_heard_live(tmp_path: Path) -> None:
+def test_whole_utterances_cannot_be_recognised_live(tmp_path: Path) -> None:
     model = asr.load(tiny_models.whole_ctc(tmp_path / "m.onnx"))
     with pytest.raises(ModelError, match=r"m\.onnx: .*cannot listen live"):
         live_stream(model)

@@ -21,7 +21,7 @@ import soundfile
 from hypothesis import given
 from hypothesis import strategies as st
 
-from asr.batch.workers import Report, Work, WorkerError, in_order, process_files
+from asr.batch.workers import File, Report, Work, WorkerError, in_order, process_files
 from asr.cli.terminal import CLEAR_LINE, Progress
 from features.audio import AudioError
 from tests.support import tiny_models
@@ -33,14 +33,14 @@ SPEECH = np.concatenate([tones("a", "b", " ", "c"), PAUSE, tones("b", "a")])
 FULL = 1000  # bytes that fit on the full disk
 
 
-@pytest.fixture(scope="module")
-def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tiny_models.streaming_ctc(tmp_path_factory.mktemp("models") / "speech.onnx")
+@pytest.fixture
+def model(speech_model: Path) -> Path:
+    return speech_model
 
 
-@pytest.fixture(scope="module")
-def keywords(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tiny_models.streaming_classify(tmp_path_factory.mktemp("models") / "keywords.onnx")
+@pytest.fixture
+def keywords(keyword_model: Path) -> Path:
+    return keyword_model
 
 
 @pytest.fixture
@@ -353,10 +353,10 @@ def on_a_terminal(*arguments: object, both: bool = False) -> str:
 
 
 def test_progress_within_a_long_file_is_shown_on_a_terminal(tmp_path: Path, model: Path) -> None:
-    path = wav(tmp_path / "long.wav", np.resize(SPEECH, 1200 * SAMPLE_RATE))
+    path = wav(tmp_path / "long.wav", np.resize(SPEECH, 400 * SAMPLE_RATE))
     shown = on_a_terminal("transcribe", path, "-m", model)
     assert re.search(
-        r"\[#*\.*\]   0:\d\d:\d\d of 0:20:00   \d+ x real time   0:00:\d\d left", shown
+        r"\[#*\.*\]   0:\d\d:\d\d of 0:06:40   \d+ x real time   0:00:\d\d left", shown
     )
     assert shown.endswith("\r\x1b[K") and "files" not in shown
 
@@ -366,7 +366,7 @@ def test_progress_of_several_files_is_shown_on_a_terminal(
     tmp_path: Path, model: Path, jobs: int
 ) -> None:
     for name in ("a", "b", "c"):
-        wav(tmp_path / f"{name}.wav", np.resize(SPEECH, 600 * SAMPLE_RATE))
+        wav(tmp_path / f"{name}.wav", np.resize(SPEECH, 200 * SAMPLE_RATE))
     shown = on_a_terminal("transcribe", tmp_path, "-m", model, "-j", jobs, both=True)
     *lines, rest = shown.split(CLEAR_LINE)
     assert any(
@@ -486,7 +486,8 @@ def test_a_pipe_has_no_name_for_an_output_file(tmp_path: Path, model: Path) -> N
 def fragile() -> Work:
     """Give a file's name as its result; "kill" takes the process down, "endless" has no end."""
 
-    def work(file: Path, _: Report) -> str:
+    def work(file: File, _: Report) -> str:
+        assert isinstance(file, Path)
         if file.name == "kill":
             os._exit(3)
         if file.name == "endless":
@@ -523,7 +524,8 @@ def test_processes_that_cannot_start_are_an_error() -> None:
 def timed() -> Work:
     """Report a second of audio for each letter of a file's name."""
 
-    def work(file: Path, report: Report) -> str:
+    def work(file: File, report: Report) -> str:
+        assert isinstance(file, Path)
         for seconds in range(len(file.name)):
             report(seconds + 1.0)
         return file.name

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import soundfile
 
 import asr
 from docs.configuration_reference import reference
@@ -31,8 +32,9 @@ def blocks(language: str, pages: list[Path] = PAGES) -> Iterator[tuple[str, str]
 
 def asr_commands() -> list[str]:
     """Return the `asr` commands in the pages' shell blocks, without comments and pipes."""
-    lines = (line for _, text in blocks("sh") for line in text.splitlines())
-    parts = (part.strip() for line in lines for part in re.split(r"&&|[|>]", line.split("#")[0]))
+    whole = (text.replace("\\\n", " ") for _, text in blocks("sh"))  # commands may go on below
+    lines = (line.split("#")[0] for text in whole for line in text.splitlines())
+    parts = (part.strip() for line in lines for part in re.split(r"&&|\s[|>]\s", line))
     return sorted({part for part in parts if part.startswith("asr ")})
 
 
@@ -84,6 +86,58 @@ def test_python_block_runs(page: str, code: str, monkeypatch: pytest.MonkeyPatch
     monkeypatch.chdir(ROOT)
     result = run_python(code)
     assert result.returncode == 0, f"{page}: {result.stderr}"
+
+
+def runnable_commands() -> list[str]:
+    """Return the documented commands that need no microphone, no training and nobody to stop them.
+
+    Left out is also what reads a pipe or a model that the reader has to train, or needs a cluster.
+    """
+    kinds = (
+        "asr info",
+        "asr spot",
+        "asr transcribe",
+        "asr lm build texts.txt",
+        "asr assist --wake seven",
+    )
+    named = [command for command in asr_commands() if command.startswith(kinds)]
+    return [
+        command for command in named if not {"-", "letters.onnx", "ray"} & {*shlex.split(command)}
+    ]
+
+
+@pytest.fixture(scope="module")
+def desk(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with the files that the pages talk of, as a reader may have them."""
+    folder = tmp_path_factory.mktemp("desk")
+    samples = ROOT / "samples"
+    (folder / "samples").symlink_to(samples)
+    copies = {
+        "talk.flac": "ruby.flac",
+        "calls/1.mp3": "enter-seven.mp3",
+        "recordings/erase.opus": "erase.opus",
+        "archive/open.wav": "open-8k.wav",
+    }
+    for name, sample in copies.items():
+        (folder / name).parent.mkdir(exist_ok=True)
+        shutil.copy(samples / sample, folder / name)
+    soundfile.write(folder / "talk.wav", read_audio(samples / "enter-seven.mp3", 16000), 16000)
+    (folder / "texts.txt").write_text("ruby red\nenter seven\nerase seven\n")
+    (folder / "words.txt").write_text("ruby\nred\nr u b y\n")
+    (folder / "home.jsgf").write_text("#JSGF V1.0;\ngrammar home;\npublic <one> = r u b y;\n")
+    made = run_asr("lm", "build", folder / "texts.txt", "-o", folder / "lm.arpa")
+    assert made.returncode == 0, made.stderr
+    return folder
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("command", runnable_commands())
+def test_documented_command_runs(command: str, desk: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    if "--native" in command:
+        pytest.importorskip("ctc_beam_decoder")
+    monkeypatch.chdir(desk)
+    result = run_asr(*shlex.split(command)[1:])
+    assert result.returncode == 0, result.stderr
 
 
 @pytest.mark.parametrize("command", asr_commands())

@@ -18,9 +18,9 @@ from asr.stream import Stream
 from export.export import Int8, export_run
 from export.quantise import QuantisationError
 from features.audio import read_audio
-from tests.support.commands import run_asr
+from tests.support.commands import run_asr, run_python
 from tests.support.synthetic_speech import WORDS, speaker, write_manifest, write_words
-from tests.support.tiny_training import ONE_THREAD, write_speech_recipe
+from tests.support.tiny_training import write_speech_recipe
 
 STRANGERS = range(40, 46)
 TEXTS = ("yes", "left yes no", "no yes")
@@ -28,7 +28,7 @@ TEXTS = ("yes", "left yes no", "no yes")
 
 def run(*arguments: object) -> str:
     """What a command prints; it must succeed."""
-    result = run_asr(*arguments, **ONE_THREAD)
+    result = run_asr(*arguments)
     assert result.returncode == 0, result.stderr
     return result.stdout
 
@@ -42,11 +42,10 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@pytest.fixture(scope="module")
-def keywords(folder: Path, trained_words: Path) -> Path:
+@pytest.fixture
+def keywords(trained_words_model: Path) -> Path:
     """A model of single words, by two commands."""
-    run("export", trained_words, folder / "words.onnx")
-    return folder / "words.onnx"
+    return trained_words_model
 
 
 @pytest.fixture(scope="module")
@@ -55,9 +54,15 @@ def trained_speech(folder: Path) -> Path:
     larger = ("hidden=48", "stem_channels=48", "block=6", "look_ahead=6")
     encoder = [f"model.encoder.{setting}" for setting in larger]
     also = "model.encoder.also=[[6, 0], [0, 0]]"
-    run("train", write_speech_recipe(folder), "optimisation.epochs=50", also, *encoder)
-    run("export", folder / "runs" / "speech", folder / "speech.onnx")
+    longer = ("optimisation.epochs=50", "optimisation.evaluate_every=150")
+    run("train", write_speech_recipe(folder), *longer, also, *encoder)
+    run("export", run_of(folder / "speech.onnx"), folder / "speech.onnx")
     return folder / "speech.onnx"
+
+
+def run_of(model: Path) -> Path:
+    """The run that a model file was exported from."""
+    return model.parent / "runs" / model.stem
 
 
 def test_words_of_strangers_are_recognised(keywords: Path, folder: Path) -> None:
@@ -108,20 +113,21 @@ def test_what_fires_without_reason_is_counted(keywords: Path, folder: Path) -> N
 def test_the_thresholds_that_are_compared_are_those_of_spotting(
     keywords: Path, folder: Path
 ) -> None:
+    """A lower one need not find more: the refractory period of another word may be in the way."""
     figures, clips = folder / "swept.json", folder / "strangers"
     run("evaluate", keywords, clips, "--json", figures)
     points = json.loads(figures.read_text())["thresholds"]
-    rates = [point["hit_rate"] for point in points]
-    assert rates == sorted(rates, reverse=True) and rates[0] > rates[-1]
-    (point,) = (point for point in points if point["threshold"] == 0.9)
-    chosen = ",".join(f"{word}=0.9" for word in WORDS)
-    lines = run("spot", clips, "-m", keywords, "-f", "json", "--keywords", chosen).splitlines()
-    right = {
-        found["file"]
-        for found in map(json.loads, lines)
-        if found["label"] in Path(found["file"]).parts
-    }
-    assert point["hit_rate"] == pytest.approx(len(right) / (len(STRANGERS) * len(WORDS) * 2))
+    rates = {point["threshold"]: point["hit_rate"] for point in points}
+    for threshold in (min(rates), 0.9):
+        chosen = ",".join(f"{word}={threshold}" for word in WORDS)
+        lines = run("spot", clips, "-m", keywords, "-f", "json", "--keywords", chosen).splitlines()
+        right = {
+            found["file"]
+            for found in map(json.loads, lines)
+            if found["label"] in Path(found["file"]).parts
+        }
+        assert rates[threshold] == pytest.approx(len(right) / (len(STRANGERS) * len(WORDS) * 2))
+    assert rates[0.9] > 0.0
 
 
 def test_the_held_out_speakers_of_a_recipe_are_evaluated_as_in_training(
@@ -158,7 +164,7 @@ def test_int8_weights_recognise_the_same_however_the_audio_is_cut(
 ) -> None:
     small = folder / "int8.onnx"
     bounds = ("--data", folder / "talk" / "manifest.jsonl", "--max-loss", 1)
-    run("export", folder / "runs" / "speech", small, "--int8", *bounds)
+    run("export", run_of(trained_speech), small, "--int8", *bounds)
     exact, quantised = asr.load(trained_speech), asr.load(small)
     assert (exact.card.precision, quantised.card.precision) == ("fp32", "int8")
     assert quantised.card.weights_sha256 != exact.card.weights_sha256
@@ -197,10 +203,16 @@ def test_the_frontier_compares_latencies_of_the_same_weights(
     trained_speech: Path, folder: Path
 ) -> None:
     figures, plot = folder / "frontier.json", folder / "frontier.png"
-    table = run("frontier", folder / "runs" / "speech", "--json", figures, "--plot", plot)
+    arguments = ["asr", "frontier", run_of(trained_speech), "--json", figures, "--plot", plot]
+    result = run_python(  # the real command at some of its latencies
+        f"import sys; sys.argv = {[*map(str, arguments)]!r}; "
+        "import asr.studies.frontier; asr.studies.frontier.LOOK_AHEADS = (0, 80); "
+        "from asr.cli import main; main()"
+    )
+    assert result.returncode == 0, result.stderr
     points = json.loads(figures.read_text())["points"]
-    assert [p["look_ahead"] for p in points] == [0, 90, 150, 180, 330, 630, None]
-    assert "whole" in table and plot.read_bytes().startswith(b"\x89PNG\r\n")
+    assert [p["look_ahead"] for p in points] == [0, 90, 180, None]
+    assert "whole" in result.stdout and plot.read_bytes().startswith(b"\x89PNG\r\n")
     home = next(
         p for p in points if p["look_ahead"] == asr.load(trained_speech).card.look_ahead / 16
     )
@@ -211,8 +223,8 @@ def test_the_frontier_compares_latencies_of_the_same_weights(
 
 def test_a_run_is_exported_at_another_latency(trained_speech: Path, folder: Path) -> None:
     quick = folder / "quick.onnx"
-    run("export", folder / "runs" / "speech", quick, "--latency", 2, 0)
+    run("export", run_of(trained_speech), quick, "--latency", 2, 0)
     assert asr.load(quick).card.look_ahead == 0
     assert asr.load(quick).card.block_length == 2 * asr.load(quick).card.hop_length
-    result = run_asr("export", folder / "runs" / "speech", folder / "x.onnx", "--latency", 0, 3)
+    result = run_asr("export", run_of(trained_speech), folder / "x.onnx", "--latency", 0, 3)
     assert result.returncode == 2 and "encoder.look_ahead needs" in result.stderr

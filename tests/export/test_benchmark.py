@@ -1,9 +1,12 @@
 """What a benchmark counts is what is computed, and what it reports adds up."""
 
+import functools
 import json
 import math
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -20,19 +23,21 @@ import asr.studies.bench.timing
 from asr.card import METADATA_KEY
 from asr.files import WriteError
 from asr.model import Model, bundled_models
+from asr.runtime.providers import CPU
 from asr.runtime.session import session_options
+from asr.studies.bench import serving
 from asr.studies.bench.cost import macs_per_second, operators, time_by_operator
 from asr.studies.bench.gemm import gemm_peak, matrix_product
 from asr.studies.bench.inference import benchmark
+from asr.studies.bench.machines import machine_table
 from asr.studies.bench.peers import recognise, torch_model
 from asr.studies.bench.sounds import sound_of, speech_shaped_noise
-from export.export import export_run
+from asr.studies.bench.timing import BenchmarkError
 from export.graph import example_inputs
 from features.audio import AudioError
 from tests.support import tiny_models
-from tests.support.commands import hide_packages, run_asr
+from tests.support.commands import ROOT, hide_packages, run_asr
 from tests.support.tiny_models import SAMPLE_RATE, tones
-from tests.support.tiny_runs import ENCODERS, HEADS, MFCC, save_run
 
 FIGURES = {
     "model": str,
@@ -59,15 +64,10 @@ KINDS = ("whole-classify", "latency-controlled-ctc", "lstm-classify")
 
 
 @pytest.fixture(scope="module")
-def models(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Model]:
+def models(exported_run: Callable[[str, str], Path]) -> dict[str, Model]:
     """One model of each of KINDS, with random weights."""
-    return {kind: export_kind(kind, tmp_path_factory.mktemp("benchmark")) for kind in KINDS}
-
-
-def export_kind(kind: str, folder: Path) -> Model:
-    encoder, _, head = kind.rpartition("-")
-    save_run(folder / "run", ENCODERS[encoder], HEADS[head], MFCC.get(encoder))
-    return export_run(folder / "run", folder / "random.onnx")
+    folders = {kind: exported_run(*kind.rsplit("-", 1)) for kind in KINDS}
+    return {kind: asr.load(folder / "new" / "tiny.onnx") for kind, folder in folders.items()}
 
 
 @pytest.fixture(params=KINDS)
@@ -95,9 +95,7 @@ def graph_macs(model: Model, samples: int) -> int:
             proto.graph.output.append(onnx.ValueInfoProto(name=name))
     options = session_options()
     options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
-    session = ort.InferenceSession(
-        proto.SerializeToString(), options, providers=["CPUExecutionProvider"]
-    )
+    session = ort.InferenceSession(proto.SerializeToString(), options, providers=[CPU])
     feeds = {"pcm": np.zeros((1, samples), np.float32), **model.initial_state()}
     sizes |= {name: array.shape for name, array in feeds.items()}
     names = [value.name for value in session.get_outputs()]
@@ -208,7 +206,7 @@ def test_the_shares_of_the_operators_add_up() -> None:
 
 
 def test_matrix_product_graph_multiplies() -> None:
-    session = ort.InferenceSession(matrix_product(), providers=["CPUExecutionProvider"])
+    session = ort.InferenceSession(matrix_product(), providers=[CPU])
     rng = np.random.default_rng(0)
     a, b = rng.standard_normal((5, 7), np.float32), rng.standard_normal((7, 3), np.float32)
     (found,) = session.run(None, {"a": a, "b": b})
@@ -352,6 +350,7 @@ def test_a_missing_peer_is_named(
 # The command
 
 
+@pytest.mark.slow
 def test_the_command_without_training_packages(tmp_path: Path) -> None:
     model = tiny_models.streaming_classify(tmp_path / "tiny.onnx")
     wav, out = tmp_path / "a.wav", tmp_path / "figures.json"
@@ -399,3 +398,85 @@ def test_an_empty_folder_of_audio(tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     with pytest.raises(AudioError, match="no audio"):
         benchmark(model, audio=tmp_path / "empty")
+
+
+def test_figures_of_several_machines_become_a_table(tmp_path: Path) -> None:
+    figures: dict[str, Any] = {
+        "processor": "A|B",
+        "processor_share": 0.98,
+        "threads": 1,
+        "onnxruntime": "1.20.1",
+        "model": "commands",
+        "macs_per_second": 34_100_000,
+        "offline_rtf": 0.00071,
+        "streaming": [{"push_ms": 80, "rtf": 0.0024, "p50_ms": 0.02, "p99_ms": 0.54}],
+        "cold_start_seconds": 0.301,
+        "peak_memory": 86_200_000,
+    }
+    (tmp_path / "ours.json").write_text(json.dumps(figures))
+    whole = figures | {"streaming": [], "peak_memory": None, "processor": "C"}
+    (tmp_path / "theirs.json").write_text(json.dumps(whole))
+    table = machine_table([tmp_path / "ours.json", tmp_path / "theirs.json"])
+    assert table.splitlines()[2:] == [
+        "| A/B | 98% | 1 | 1.20.1 | commands | 34 | 0.0007 | 0.0024 | 0.54 ms | 0.30 s | 86 MB |",
+        "| C | 98% | 1 | 1.20.1 | commands | 34 | 0.0007 | - | - | 0.30 s | - |",
+    ]
+    heads = table.splitlines()[0]
+    assert heads in (ROOT / "docs" / "deploy.md").read_text(), "the table there has other columns"
+
+
+@pytest.mark.parametrize("content", ["{", "[]", '{"model": 3}', '"text"'])
+def test_what_holds_no_figures_is_said(tmp_path: Path, content: str) -> None:
+    (tmp_path / "bad.json").write_text(content)
+    with pytest.raises(BenchmarkError, match="holds no figures of a model; 'asr bench MODEL"):
+        machine_table([tmp_path / "bad.json"])
+
+
+def held_up_to(most: int, streams: int) -> serving.Trial:
+    return serving.Trial(streams, 0.0, 0.0, 0.0 if streams <= most else 1.0)
+
+
+@pytest.mark.parametrize("most", [1, 3, 8, 9, 100, 1000, 5000])
+def test_the_most_streams_that_are_held_are_found_to_a_tenth(most: int) -> None:
+    lines: list[str] = []
+    best = serving.most_streams(lambda streams: held_up_to(most, streams), lines.append)
+    assert 0.9 * min(most, serving.MOST / 2) <= best.streams <= most
+    assert any("too late" in line for line in lines) == (most < serving.MOST / 2)
+
+
+def test_a_machine_that_is_too_slow_is_said() -> None:
+    with pytest.raises(BenchmarkError, match="does not hold a stream; take a smaller model"):
+        serving.most_streams(lambda streams: held_up_to(0, streams), lambda line: None)
+
+
+def test_streams_that_a_server_holds_are_counted(
+    speech_model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(serving, "TRIAL_SECONDS", 0.3)
+    monkeypatch.setattr(serving, "WARM_SECONDS", 0.1)
+    monkeypatch.setattr(serving, "P99_LIMIT", 60.0)
+    monkeypatch.setattr(serving, "MOST", 32)
+    lines: list[str] = []
+    sound = serving.sound_of(ROOT / "samples", 16000)
+    trial_of = functools.partial(serving.engine_trial, asr.load(speech_model), sound)
+    held = serving.most_streams(trial_of, lines.append)
+    assert held.streams == 16 and held.p50 <= held.p95 <= held.p99
+    assert held.processor and "streams a core" in str(held)
+    assert [int(line.split()[0]) for line in lines] == [8, 16]
+
+
+@pytest.mark.slow
+def test_streams_that_a_server_holds_over_the_network_are_counted(
+    speech_model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(serving, "TRIAL_SECONDS", 0.3)
+    monkeypatch.setattr(serving, "WARM_SECONDS", 0.1)
+    model, sound = asr.load(speech_model), serving.sound_of(ROOT / "samples", 16000)
+    with serving.served(speech_model, 1) as url:
+        trial = serving.network_trial(url, model, sound, 3)
+    assert trial.streams == 3 and 0.0 < trial.p50 <= trial.p99 and trial.processor is None
+    with (
+        pytest.raises(BenchmarkError, match="did not start: error: "),
+        serving.served(Path("no-such-model.onnx"), 1),
+    ):
+        pass

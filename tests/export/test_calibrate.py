@@ -10,6 +10,8 @@ import pytest
 import soundfile
 
 from asr.card import UNCALIBRATED, ModelCard
+from asr.decode.alphabet import Alphabet
+from asr.decode.lm.compact import write_compact
 from asr.evaluation.trials import EvaluationError
 from asr.files import WriteError
 from asr.model import Model, ModelError, load
@@ -17,6 +19,7 @@ from asr.recognise import transcribe
 from asr.studies.calibrate import calibrate
 from tests.support import tiny_models
 from tests.support.commands import run_asr
+from tests.support.language_models import built
 from tests.support.tiny_models import FREQUENCIES, SAMPLE_RATE, tones
 
 SPEAKERS = ("ann", "bob", "cleo", "dan")
@@ -93,6 +96,20 @@ def test_a_file_may_be_calibrated_in_its_place(manifest: Path, model: Model) -> 
     assert [word.text for word in moved] == ["ab", "c"]
     assert [word.end for word in moved] == [word.end for word in plain]
     assert all(0 < p.start - m.start <= LATE + 0.01 for p, m in zip(plain, moved, strict=True))
+
+
+def test_words_that_a_language_model_helps_to_find_have_a_calibration_of_their_own(
+    manifest: Path, model: Model
+) -> None:
+    write_compact(built([["b"], ["ab"]], 2), model.path.with_suffix(".lm"))
+    figures = calibrate(model, manifest, model.path, speaker="{speaker}")
+    card = load(model.path).card
+    assert card.calibration and card.lm_calibration
+    assert vars(card.lm_calibration) == pytest.approx(figures["with_lm"]["calibration"])
+    assert figures["with_lm"]["after"]["ece"] < figures["with_lm"]["before"]["ece"]
+    assert card.lm_calibration != card.calibration
+    alphabets = Alphabet.of(card), Alphabet.of(card, lm=True)
+    assert [a.calibration for a in alphabets] == [card.calibration, card.lm_calibration]
 
 
 def test_evaluation_prints_confidence_and_word_times(manifest: Path, model: Model) -> None:

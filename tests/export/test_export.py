@@ -13,7 +13,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+import asr
 import export.export
+from asr.card import METADATA_KEY, CardError
 from asr.files import WriteError
 from asr.model import Model, ModelError
 from asr.runtime.scorers import scorer_for
@@ -23,11 +25,20 @@ from asr.training.config import Config
 from asr.training.network.acoustic import AcousticModel
 from asr.training.network.cells import KINDS, Kind
 from asr.training.network.cells.cell import Cell, State
+from asr.training.pretrained import PretrainedError, read_pretrained
 from export.export import export_run
-from export.graph import build_graph
 from export.parity import TOLERANCE, ParityError
+from tests.support import tiny_models
 from tests.support.commands import hide_packages, run_asr, run_python
-from tests.support.tiny_runs import ENCODERS, HEADS, LABELS, MFCC, SAMPLE_RATE, save_run
+from tests.support.tiny_runs import (
+    ENCODERS,
+    HEADS,
+    LABELS,
+    MFCC,
+    SAMPLE_RATE,
+    random_model,
+    save_run,
+)
 
 LENGTHS = (1, 160, 1_601, 7_777, 16_000, 40_001)
 
@@ -42,24 +53,28 @@ class Exported:
     file: Model
 
 
+QUICKLY = [("latency-controlled", "ctc"), ("lstm", "classify")]
 THOROUGHLY = [
-    ("whole", "ctc"),
-    ("attention", "classify"),
-    ("latency-controlled", "ctc"),
-    ("attention in blocks", "classify"),
-    ("lstm", "classify"),
+    *QUICKLY,
+    *(
+        pytest.param(kind, marks=pytest.mark.slow)
+        for kind in (
+            ("whole", "upsampled ctc"),
+            ("latency-controlled", "upsampled ctc"),
+            ("attention", "classify"),
+            ("attention in blocks", "classify"),
+        )
+    ),
 ]
 
 
 @pytest.fixture(scope="module", params=THOROUGHLY, ids="-".join)
-def exported(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Exported:
+def exported(request: pytest.FixtureRequest, exported_run: Callable[[str, str], Path]) -> Exported:
     encoder, head = request.param
-    folder = tmp_path_factory.mktemp("export")
-    settings = ENCODERS[encoder], HEADS[head], MFCC.get(encoder)
-    config, trained = save_run(folder / "run", *settings)
-    file = export_run(folder / "run", folder / "new" / "tiny.onnx")
+    folder = exported_run(encoder, head)
     assert [path.name for path in (folder / "new").iterdir()] == ["tiny.onnx"]
-    return Exported(folder / "run", config, trained, file)
+    config, trained = random_model(ENCODERS[encoder], HEADS[head], MFCC.get(encoder))
+    return Exported(folder / "run", config, trained, asr.load(folder / "new" / "tiny.onnx"))
 
 
 def noise(samples: int, seed: int = 0) -> np.ndarray:
@@ -86,6 +101,16 @@ def test_exported_log_probs_match_training(exported: Exported, samples: int) -> 
         found = found[-1:]
     assert found.shape == expected.shape
     np.testing.assert_allclose(found, expected, rtol=0, atol=TOLERANCE)
+
+
+def test_the_weights_of_a_file_are_those_that_were_trained(exported: Exported) -> None:
+    model, card = read_pretrained(exported.file.path)
+    assert card == exported.file.card
+    assert_same_weights(model, exported.trained)
+
+
+def assert_same_weights(model: nn.Module, trained: nn.Module) -> None:
+    torch.testing.assert_close(model.state_dict(), trained.state_dict(), rtol=0, atol=0)
 
 
 @pytest.mark.parametrize("batch", [1, 2, 5])
@@ -136,7 +161,8 @@ def test_the_card_describes_the_model(exported: Exported) -> None:
     assert card.block_length == (config.model.encoder.block * 480 if streams else None)
     assert card.look_ahead == config.model.encoder.look_ahead * 2 * 480
     assert card.window_length == (8_000 if spots else None)
-    expected = {(True, True): card.block_length, (True, False): 800}.get((spots, streams), 480)
+    letter = 480 // config.model.head.upsample
+    expected = {(True, True): card.block_length, (True, False): 800}.get((spots, streams), letter)
     assert card.hop_length == expected
 
 
@@ -189,6 +215,7 @@ print("ran")
 # The whole family
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("encoder", "head", "operator", "states"),
     [
@@ -203,9 +230,10 @@ def test_every_cell_becomes_a_recurrent_operator(
     tmp_path: Path, encoder: str, head: str, operator: str, states: list[str]
 ) -> None:
     """The export itself refuses a graph that differs from what was trained."""
-    save_run(tmp_path / "run", ENCODERS[encoder], HEADS[head])
+    trained = save_run(tmp_path / "run", ENCODERS[encoder], HEADS[head])[1]
     file = export_run(tmp_path / "run", tmp_path / "tiny.onnx")
     assert list(file.initial_state()) == states
+    assert_same_weights(read_pretrained(file.path)[0], trained)
     nodes = onnx.load(file.path).graph.node
     recurrent = {n.op_type for n in nodes} & {"RNN", "GRU", "LSTM", "Scan", "Loop"}
     assert recurrent == {operator}
@@ -227,6 +255,9 @@ class RunningSum(Cell):
     def onnx_weights(self) -> tuple[Tensor, ...]:
         return (self.weight.T,)
 
+    def take_onnx_weights(self, weights: Sequence[Tensor]) -> None:
+        self.weight.data.copy_(weights[0].T)
+
     @staticmethod
     def write(op: Any, frames: Any, states: Sequence[Any], weights: Sequence[Any]) -> Any:
         first, last = op.Constant(value_ints=[0]), op.Constant(value_ints=[-1])
@@ -236,6 +267,7 @@ class RunningSum(Cell):
         return op.Unsqueeze(sums, op.Constant(value_ints=[1])), end
 
 
+@pytest.mark.slow
 def test_a_custom_cell_exports(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(KINDS, "sums", Kind(RunningSum, bidirectional=True))
     encoder = {"kind": "sums", "block": 3, "look_ahead": 2, "layer_norm": True}
@@ -247,17 +279,35 @@ def test_a_custom_cell_exports(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
 # Refusals
 
 
-@pytest.fixture(scope="module")
-def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("refused") / "run"
-    save_run(folder, ENCODERS["lstm"], HEADS["classify"])
-    return folder
+def test_int8_weights_are_refused_for_training(exported: Exported, tmp_path: Path) -> None:
+    proto, card = onnx.load(exported.file.path), exported.file.card
+    coarse = dataclasses.replace(card, precision="int8")
+    onnx.helper.set_model_props(proto, {METADATA_KEY: coarse.to_json()})
+    onnx.save(proto, tmp_path / "int8.onnx")
+    with pytest.raises(PretrainedError, match=r"int8\.onnx: .* exported without --int8"):
+        read_pretrained(tmp_path / "int8.onnx")
+
+
+def test_a_graph_of_other_weights_is_refused_for_training(tmp_path: Path) -> None:
+    tiny = tiny_models.streaming_classify(tmp_path / "tiny.onnx")
+    with pytest.raises(PretrainedError, match=r"tiny\.onnx: .* 'asr export' wrote"):
+        read_pretrained(tiny)
+    (tmp_path / "noise.onnx").write_bytes(b"no model")
+    with pytest.raises(CardError, match=r"noise\.onnx: "):
+        read_pretrained(tmp_path / "noise.onnx")
 
 
 @pytest.fixture(scope="module")
+def run(exported_run: Callable[[str, str], Path]) -> Path:
+    return exported_run("lstm", "classify") / "run"
+
+
+@pytest.fixture
 def graph(run: Path) -> onnx.ModelProto:
-    """The graph of the run, built once."""
-    return build_graph(export.export.rebuild(export.export.load_checkpoint(run / BEST), run)[2])
+    """The graph of the run, as it is built, without a card."""
+    proto = onnx.load(run.parent / "new" / "tiny.onnx")
+    del proto.metadata_props[:]
+    return proto
 
 
 def change_output(graph: onnx.ModelProto, change: Callable[[np.ndarray], np.ndarray]) -> None:

@@ -14,6 +14,7 @@ from tests.support.tiny_models import KEYWORDS, LETTERS
 from tests.support.tiny_runs import save_run
 
 
+@pytest.mark.slow
 def test_export_says_what_it_wrote(tmp_path: Path) -> None:
     save_run(tmp_path / "run", {"block": 4, "look_ahead": 3}, {"kind": "ctc"})
     out = tmp_path / "new" / "tiny.onnx"

@@ -148,6 +148,7 @@ def test_the_command(recordings: Path, tmp_path: Path) -> None:
     assert result.returncode == 2
 
 
+@pytest.mark.slow
 def test_the_bundled_recogniser_passes() -> None:
     figures = soak(asr.load("english"), 1 / 60)
     assert figures["differing"] == 0 and figures["finite"]

@@ -1,13 +1,22 @@
 """Run the project's programs as a user does: in a process of their own."""
 
+import atexit
+import functools
+import json
 import os
+import signal
+import socket
 import subprocess
 import sys
+import tempfile
+import threading
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
 ASR = [sys.executable, "-c", "from asr.cli import main; main()"]
 DEMO = [sys.executable, str(ROOT / "demo_mic.py")]
+TIMEOUT = 600.0  # seconds
+AT_START = ("PYTHON", "LC_", "LANG", "OMP_", "ORT_", "LD_")  # read once, as a process starts
 
 
 def environment(**changes: str) -> dict[str, str]:
@@ -15,25 +24,73 @@ def environment(**changes: str) -> dict[str, str]:
     return os.environ | {"PYTHONPATH": str(ROOT), "COLUMNS": "100", "NO_COLOR": "1"} | changes
 
 
+class _Template:
+    """The process that forks commands; see tests/support/template.py."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._requests, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        self._requests.settimeout(TIMEOUT)
+        with theirs:
+            program = [sys.executable, "-m", "tests.support.template", str(theirs.fileno())]
+            self._process = subprocess.Popen(
+                program,
+                env=environment(),
+                cwd=ROOT,
+                pass_fds=[theirs.fileno()],
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+            )
+        atexit.register(self._end)
+
+    def run(
+        self, arguments: list[str], changed: dict[str, str]
+    ) -> subprocess.CompletedProcess[str]:
+        """Run `asr ARGUMENTS` in an environment to its end."""
+        asked = {"arguments": arguments, "environment": changed, "folder": str(Path.cwd())}
+        with (
+            self._lock,
+            tempfile.TemporaryFile("w+", encoding="utf-8") as output,
+            tempfile.TemporaryFile("w+", encoding="utf-8") as errors,
+        ):
+            files = [output.fileno(), errors.fileno()]
+            socket.send_fds(self._requests, [json.dumps(asked).encode()], files)
+            process = int(self._requests.recv(32))
+            try:
+                status = int(self._requests.recv(32))
+            except TimeoutError:
+                os.kill(process, signal.SIGKILL)
+                raise
+            for file in (output, errors):
+                file.seek(0)
+            return subprocess.CompletedProcess(
+                ["asr", *arguments], status, output.read(), errors.read()
+            )
+
+    def _end(self) -> None:
+        self._process.terminate()
+        self._process.wait()
+
+
+_template = functools.cache(_Template)
+
+
 def run_asr(*arguments: object, **changes: str) -> subprocess.CompletedProcess[str]:
-    """Run `asr ARGUMENTS` to its end."""
-    return subprocess.run(
-        [*ASR, *map(str, arguments)],
-        env=environment(**changes),
-        capture_output=True,
-        text=True,
-        timeout=600,
-    )
+    """Run `asr ARGUMENTS` to its end, forked from a process that has imported what it needs."""
+    words = [*map(str, arguments)]
+    if sys.platform == "linux" and not any(name.startswith(AT_START) for name in changes):
+        return _template().run(words, environment(**changes))
+    return _run([*ASR, *words], changes)
 
 
 def run_python(code: str, **changes: str) -> subprocess.CompletedProcess[str]:
     """Run Python code in a fresh interpreter."""
+    return _run([sys.executable, "-c", code], changes)
+
+
+def _run(command: list[str], changes: dict[str, str]) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [sys.executable, "-c", code],
-        env=environment(**changes),
-        capture_output=True,
-        text=True,
-        timeout=600,
+        command, env=environment(**changes), capture_output=True, text=True, timeout=TIMEOUT
     )
 
 

@@ -11,11 +11,12 @@ import pytest
 from asr.card import ENDPOINT
 from asr.decode.alphabet import Alphabet
 from asr.decode.beam import BeamDecoder
-from asr.decode.lm.arpa import END, NgramModel
 from asr.decode.lm.fusion import Fusion
 from asr.decode.lm.language_model import Weights
+from asr.decode.lm.ngrams import END, NgramModel
 from asr.events import Event, Partial, Utterance
 from tests.support.decoding import of_speech, scored
+from tests.support.language_models import model_of
 from tests.support.tiny_models import HOP, SAMPLE_RATE, WORDS, card
 
 SPELLING = Alphabet.of(card("ctc", ("<blank>", " ", "a", "b")))
@@ -103,7 +104,7 @@ def word_model() -> NgramModel:
         ("ab", "a"): (-0.2, 0.0),
         ("a", "</s>"): (-0.1, 0.0),
     }
-    return NgramModel(table, "words.arpa")
+    return model_of(table, "words.arpa")
 
 
 def sentence_score(model: NgramModel, units: list[str], alpha: float) -> float:
@@ -113,6 +114,14 @@ def sentence_score(model: NgramModel, units: list[str], alpha: float) -> float:
         score, context = model.score(context, unit if model.knows(unit) else None)
         total += score
     return alpha * total
+
+
+def word_score(model: NgramModel, words: list[str]) -> float:
+    """What a model of words adds to a text: unknown words are spelled."""
+    unknown = [word for word in words if not model.knows(word)]
+    spelled = sum(model.lexicon.spelled(word) for word in unknown)
+    total = sentence_score(model, words, WEIGHTS.alpha) + WEIGHTS.alpha * spelled
+    return total + WEIGHTS.beta * len(words) + WEIGHTS.oov * len(unknown)
 
 
 def spoken(seed: int, frames: int, clarity: float = 3.0) -> np.ndarray:

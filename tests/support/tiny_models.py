@@ -1,4 +1,4 @@
-"""Small ONNX models whose answers are known: they name the tone they hear, through the contract.
+"""Small ONNX models whose answers are known: they name the tone of their input by the contract.
 
 A frame's feature is sum|x[t] - x[t-1]| / sum|x[t]|, which is 2 sin(pi f / rate) for a tone of
 frequency f, whatever its loudness, and stays so in frames that the tone fills in part only.
@@ -69,6 +69,7 @@ def card(task: str, labels: Sequence[str], **fields: Any) -> ModelCard:
         "calibration": None if spots else UNCALIBRATED,
         "endpoint": None if spots else ENDPOINT,
         "spotting": None if spots else SPOTTING,
+        "alarms": None,
         "precision": "fp32",
         "parameters": 0,
         "metrics": {},
@@ -86,9 +87,9 @@ def streaming_ctc(path: Path, labels: Sequence[str] = LETTERS) -> Path:
     graph = Graph(labels)
     graph.state("tail", LOOK_AHEAD)
     graph.state("level", 1)
-    graph.add("Concat", ["tail", "pcm"], "heard", axis=1)
-    graph.slice("heard", "next_tail", -LOOK_AHEAD, None)
-    graph.slice("heard", "framed", 0, BLOCK)
+    graph.add("Concat", ["tail", "pcm"], "extended", axis=1)
+    graph.slice("extended", "next_tail", -LOOK_AHEAD, None)
+    graph.slice("extended", "framed", 0, BLOCK)
     graph.tone_scores("framed", hop=HOP)
     graph.add("Abs", ["pcm"], "loud")
     graph.add("ReduceMean", ["loud"], "now", axes=[1], keepdims=1)
@@ -104,9 +105,9 @@ def streaming_classify(path: Path) -> Path:
     """One score vector a block, for the block and the one before it."""
     graph = Graph(KEYWORDS)
     graph.state("tail", BLOCK)
-    graph.add("Concat", ["tail", "pcm"], "heard", axis=1)
-    graph.slice("heard", "next_tail", -BLOCK, None)
-    graph.tone_scores("heard", hop=2 * BLOCK)
+    graph.add("Concat", ["tail", "pcm"], "extended", axis=1)
+    graph.slice("extended", "next_tail", -BLOCK, None)
+    graph.tone_scores("extended", hop=2 * BLOCK)
     return graph.save(
         path, "scores", BLOCK, card("classify", KEYWORDS, hop_length=BLOCK, window_length=2 * BLOCK)
     )

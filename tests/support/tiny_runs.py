@@ -31,6 +31,7 @@ ENCODERS = {
 }
 HEADS = {
     "ctc": {"kind": "ctc"},
+    "upsampled ctc": {"kind": "ctc", "upsample": 2},
     "classify": {"kind": "classify", "labels": ["yes", "no"], "window": 0.5},
 }
 LABELS = {
@@ -40,10 +41,10 @@ LABELS = {
 MFCC = {"whole": {"n_mfcc": 13, "deltas": 2}}  # the front end, too, is part of the file
 
 
-def save_run(
-    folder: Path, encoder: dict, head: dict, mfcc: dict | None = None
+def random_model(
+    encoder: dict, head: dict, mfcc: dict | None = None
 ) -> tuple[Config, AcousticModel]:
-    """Write a run whose weights are random, and large enough to matter."""
+    """A model whose weights are random, always the same, no two alike, large enough to matter."""
     tree = {
         "name": "tiny",
         "model": {
@@ -57,14 +58,22 @@ def save_run(
         "trigger": {"threshold": 0.7, "smoothing": 0.2, "refractory": 0.9},
     }
     config = parse_config(tree, "test")
-    labels = LABELS[config.model.head.kind]
     torch.manual_seed(1)
-    model = AcousticModel(config.model, len(labels)).eval()
+    model = AcousticModel(config.model, len(LABELS[config.model.head.kind])).eval()
     model.mean.fill_(-20.0)
     model.scale.fill_(0.05)
     with torch.no_grad():
         for weights in model.parameters():
-            weights.mul_(1.5)
+            weights.mul_(1.5).add_(0.05 * torch.randn_like(weights))
+    return config, model
+
+
+def save_run(
+    folder: Path, encoder: dict, head: dict, mfcc: dict | None = None
+) -> tuple[Config, AcousticModel]:
+    """Write the run of a random model."""
+    config, model = random_model(encoder, head, mfcc)
+    labels = LABELS[config.model.head.kind]
     folder.mkdir()
     save_checkpoint(folder / BEST, config, labels, model, Progress(), {"error": 0.25})
     return config, model

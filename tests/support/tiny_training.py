@@ -6,7 +6,6 @@ from tests.support.synthetic_speech import write_manifest, write_noise, write_wo
 
 SPEAKERS = range(16)
 EXACT = ("optimisation.precision=fp32",)  # for runs that are compared to the bit
-ONE_THREAD = {"OMP_NUM_THREADS": "1"}
 SENTENCES = ("yes", "no", "stop left", "left yes", "no stop", "yes no left")
 
 OPTIMISATION = """

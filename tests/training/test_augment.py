@@ -19,6 +19,7 @@ from features.augment import (
     change_speed,
     coloured_noise,
     equalise,
+    gate,
     random_crop,
     reverberate,
     room_response,
@@ -279,9 +280,9 @@ def test_a_microphone_amplifies_each_octave_by_its_gain(rate: int) -> None:
     for octave, gain in zip(OCTAVES, gains, strict=True):
         if octave < rate / 2:
             waveform = tone(rate, octave, rate) * np.hanning(rate).astype(np.float32)
-            heard = equalise(waveform, gains, rate)
-            assert decibels(power(heard) / power(waveform)) == pytest.approx(gain, abs=0.1)
-            assert np.correlate(heard, waveform, "full").argmax() == rate - 1
+            equalised = equalise(waveform, gains, rate)
+            assert decibels(power(equalised) / power(waveform)) == pytest.approx(gain, abs=0.1)
+            assert np.correlate(equalised, waveform, "full").argmax() == rate - 1
     low = tone(rate, 40.0, rate)
     assert decibels(power(equalise(low, gains, rate)) / power(low)) == pytest.approx(-9, abs=0.1)
     assert np.allclose(equalise(white(999), np.zeros(7), rate), white(999), atol=1e-6)
@@ -294,9 +295,31 @@ def test_the_telephone_band() -> None:
         assert kept > 0.95 if passes else kept < 1e-4
 
 
+@pytest.mark.parametrize("margins", [(0.0, 0.0), (0.1, 0.0), (0.05, 0.15)])
+def test_a_gate_leaves_what_is_said_and_digital_silence_around_it(margins: tuple) -> None:
+    hiss = white(2 * RATE, 1e-4)
+    waveform = hiss.copy()
+    start, stop = RATE // 2, RATE // 2 + 8000  # at whole frames
+    waveform[start:stop] += tone(8000, 440.0)
+    gated = gate(waveform, np.array(margins), RATE)
+    first, last = start - round(margins[0] * RATE), stop + round(margins[1] * RATE)
+    assert np.array_equal(gated[first:last], waveform[first:last])
+    assert not gated[:first].any()
+    assert not gated[last:].any()
+    assert np.array_equal(gate(hiss[:1], np.array(margins), RATE), hiss[:1])
+
+
+def test_a_share_of_the_sounds_is_gated() -> None:
+    quiet_at_first = np.pad(tone(RATE, 440.0), (RATE, 0)) + white(2 * RATE, 1e-4)
+    augmenter = Augmenter(dataclasses.replace(OFF, gate=0.5), [], RATE)
+    gated = [not augmenter(quiet_at_first, generator(k))[: RATE // 2].any() for k in range(200)]
+    assert 70 < sum(gated) < 130
+
+
 @pytest.mark.parametrize(
     ("setting", "reason"),
     [
+        ({"gate_seconds": (-0.1, 0.1)}, "gate_seconds starts at -0.1"),
         ({"noise": 1.5}, "noise is 1.5"),
         ({"shift_fraction": float("nan")}, "shift_fraction"),
         ({"gain_db": (6.0, -30.0)}, "low end first"),

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from asr.runtime.providers import CPU
 from asr.training.network.cells.attention import WINDOW, WindowedAttention
 from asr.training.network.cells.cell import Cell, State
 from asr.training.network.cells.convlstm import BANDS, ConvLstm, MapStem
@@ -132,6 +133,14 @@ def test_a_cell_computes_its_equations(name: str) -> None:
 
 
 @every_cell
+def test_weights_come_back_from_their_onnx_form(name: str) -> None:
+    cell = example(name, frames=1)[0]
+    other = CELLS[name][0](*CELLS[name][2:]).double()
+    other.take_onnx_weights(cell.onnx_weights())
+    torch.testing.assert_close(other.state_dict(), cell.state_dict())
+
+
+@every_cell
 def test_gradients_are_those_of_finite_differences(name: str) -> None:
     cell, frames, state = example(name, frames=3)
     leaves = (frames, *state.values())
@@ -171,7 +180,7 @@ def test_the_exported_cell_computes_its_equations_at_any_length(name: str, tmp_p
     )
     assert program is not None
     program.save(tmp_path / "cell.onnx")
-    session = ort.InferenceSession(tmp_path / "cell.onnx", providers=["CPUExecutionProvider"])
+    session = ort.InferenceSession(tmp_path / "cell.onnx", providers=[CPU])
     for batch, length in ((1, 1), (3, 2), (2, 40)):
         cell, frames, state = example(name, length, batch)
         expected, ends = textbook(name, cell, frames, state)

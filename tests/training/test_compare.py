@@ -20,7 +20,7 @@ from asr.training.network.cells import KINDS
 from asr.training.network.encoders import EncoderConfig
 from asr.training.network.heads import HeadConfig
 from tests.support.commands import run_asr
-from tests.support.tiny_training import ONE_THREAD, write_words_recipe
+from tests.support.tiny_training import write_words_recipe
 
 LABELS = 6
 
@@ -158,7 +158,7 @@ def test_a_row_is_of_all_seeds(recipe: Path, tmp_path: Path) -> None:
 @pytest.fixture(scope="module")
 def trained_family(recipe: Path) -> tuple[str, Path]:
     """What the command prints, and the folder that it writes to."""
-    result = run_asr(*command(recipe), **ONE_THREAD)
+    result = run_asr(*command(recipe))
     assert result.returncode == 0, result.stderr
     return result.stdout, recipe.parent / "runs" / "words-compare"
 
@@ -194,7 +194,7 @@ def test_what_is_finished_is_not_done_again(trained_family: tuple[str, Path], re
     steps = load_checkpoint(folder / "gru-0" / LAST)["progress"]["step"]
     (folder / "gru-0" / FIGURES).unlink()  # as if it had been killed while it measured
     before = (folder / "bilstm-0" / FIGURES).stat().st_mtime_ns
-    again = run_asr(*command(recipe), **ONE_THREAD)
+    again = run_asr(*command(recipe))
     assert again.returncode == 0, again.stderr
     assert "gru-0" in again.stderr and "bilstm-0" not in again.stderr
     assert load_checkpoint(folder / "gru-0" / LAST)["progress"]["step"] == steps
@@ -204,7 +204,7 @@ def test_what_is_finished_is_not_done_again(trained_family: tuple[str, Path], re
 
 
 def test_other_settings_are_not_mixed_in(trained_family: tuple[str, Path], recipe: Path) -> None:
-    result = run_asr(*command(recipe, minutes=9.0), **ONE_THREAD)
+    result = run_asr(*command(recipe, minutes=9.0))
     assert result.returncode == 2
     *warnings, error = result.stderr.splitlines()
     assert "bilstm-0: was trained with other settings" in error

@@ -162,7 +162,7 @@ def test_the_command_line_replaces_any_field(tmp_path: Path) -> None:
         ("data.silence=-0.1", "data.unknown 0.15 and data.silence -0.1"),
         ("data.balance=2", "data.balance 2"),
         ("data.max_seconds=0", "data.max_seconds must be above 0"),
-        ("optimisation.epochs=0", "optimisation: epochs, patience and evaluate_every start at 1"),
+        ("optimisation.epochs=0", "evaluate_every and accumulate start at 1"),
         ("optimisation.truncate=-1", "optimisation.truncate must not be negative"),
         ("optimisation.truncate=100", "optimisation.truncate .* needs an encoder.block"),
         ("optimisation.clip=0", "optimisation: .*clip must be above zero"),

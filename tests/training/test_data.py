@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 import asr.training
 from asr.training.config import Config, parse_config, read_config
 from asr.training.data.batches import Batches, loader
-from asr.training.data.cache import PcmCache
+from asr.training.data.cache import CacheError, PcmCache
 from asr.training.data.corpus import NOISE_HELD_OUT, Corpus, Example, load_corpus
 from asr.training.data.items import Item
 from asr.training.data.labels import BLANK, SILENCE, UNKNOWN, Labels
@@ -130,7 +130,7 @@ def sides(recordings: Iterable[Recording]) -> dict[str, set[bool]]:
 
 @given(percent=st.floats(0.0, 100.0), pattern=st.sampled_from(["", BY_NAME, "_nohash_([0-9])"]))
 @settings(max_examples=20, deadline=None)
-def test_nobody_is_heard_in_training_and_in_validation(
+def test_no_speaker_is_in_training_and_in_validation(
     folder: Path, percent: float, pattern: str
 ) -> None:
     fields = source(folder / "words", speaker=pattern, validation=percent)
@@ -287,6 +287,31 @@ def test_a_folder_that_holds_a_manifest_is_read_as_one(tmp_path: Path, name: str
         assert (recording.path, recording.text) == (tmp_path / "a.wav", "yes no")
 
 
+def texts_of(folder: Path, table: str) -> list[Recording]:
+    rows = [{"audio_filepath": f"clips/{name}.mp3", "duration": 1.0} for name in ("a", "b")]
+    (folder / "clips.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    (folder / "texts.txt").write_text(table)
+    listed = source(folder / "clips.jsonl", texts=str(folder / "texts.txt"))
+    config = settings_for(folder, [listed], {"kind": "ctc"})
+    return read_source(0, config.data.sources[0])
+
+
+def test_texts_of_a_table_belong_to_the_recordings_it_names(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    recordings = texts_of(tmp_path, "b\tgood morning\nc\tanother\n")
+    assert [(r.path, r.text) for r in recordings] == [(tmp_path / "clips/b.mp3", "good morning")]
+    left_out, astray = (record.getMessage() for record in caplog.records)
+    assert "left out 1 recordings that have no line in" in left_out
+    assert "1 lines of" in astray
+
+
+@pytest.mark.parametrize("line", ["a good morning", "a\t ", "\tgood", "b\ttwice"])
+def test_a_table_of_texts_with_a_broken_line_is_refused(tmp_path: Path, line: str) -> None:
+    with pytest.raises(DataError, match=r"texts.txt, line 2: "):
+        texts_of(tmp_path, f"b\tgood morning\n{line}\n")
+
+
 def test_a_manifest_names_files_and_texts(tmp_path: Path) -> None:
     lines = [
         {"audio_filepath": "a.wav", "text": "  Two   Words\n"},
@@ -301,26 +326,29 @@ def test_a_manifest_names_files_and_texts(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "line",
+    ("line", "fault"),
     [
-        "{",
-        "3",
-        "[]",
-        "null",
-        '"text"',
-        '{"text": "no file"}',
-        '{"audio_filepath": 3, "text": "x"}',
-        '{"audio_filepath": "a.wav", "text": 3}',
-        '{"audio_filepath": "a.wav", "text": null}',
+        ("{", "is no JSON "),
+        ("[" * 100_000, "is no JSON "),
+        ("3", "is no JSON object"),
+        ("[]", "is no JSON object"),
+        ("null", "is no JSON object"),
+        ('"text"', "is no JSON object"),
+        ('{"text": "no file"}', "has no text in audio_filepath"),
+        ('{"audio_filepath": 3, "text": "x"}', "has no text in audio_filepath"),
+        ('{"audio_filepath": "a.wav", "text": 3}', "has no text in text"),
+        ('{"audio_filepath": "a.wav", "text": null}', "has no text in text"),
     ],
+    ids=lambda value: value[:40],
 )
-def test_broken_lines_of_a_manifest_are_counted(tmp_path: Path, line: str) -> None:
+def test_broken_lines_of_a_manifest_are_named(tmp_path: Path, line: str, fault: str) -> None:
     manifest = tmp_path / "m.jsonl"
     manifest.write_text('{"audio_filepath": "a.wav", "text": "fine"}\n\n' + line + "\n")
     config = settings_for(tmp_path, [source(manifest)], {"kind": "ctc"})
-    with pytest.raises(DataError, match=r"m\.jsonl, line 3: needs a JSON object") as caught:
+    with pytest.raises(DataError, match=rf"m\.jsonl, line 3: {fault}.*; write {{") as caught:
         read_source(0, config.data.sources[0])
     assert "\n" not in str(caught.value)
+    assert "Error(" not in str(caught.value)
 
 
 def test_sources_that_are_not_there(tmp_path: Path) -> None:
@@ -441,6 +469,20 @@ def test_files_are_decoded_once_and_again_when_they_change(folder: Path, tmp_pat
     again = PcmCache.build([path, other], SAMPLE_RATE, tmp_path / "cache", "x")
     np.testing.assert_allclose(again.read(0), -0.5, atol=1e-4)
     assert again.length(0) == 120
+
+
+def test_a_disk_without_room_is_named_before_anything_is_decoded(tmp_path: Path) -> None:
+    path = tmp_path / "a.wav"
+    sf.write(path, np.zeros(1), 1000, subtype="PCM_U8")
+    head = bytearray(path.read_bytes()[:44])
+    head[4:8], head[40:44] = (2**31 + 36).to_bytes(4, "little"), (2**31).to_bytes(4, "little")
+    path.write_bytes(head)
+    os.truncate(path, 2**31 + 44)  # 25 days that take no room themselves
+    cache = tmp_path / "cache"
+    expected = rf"^{cache}: decoded audio of x needs about [\d.]+ GB and the disk has .* free; free"
+    with pytest.raises(CacheError, match=expected):
+        PcmCache.build([path] * 10_000, SAMPLE_RATE, cache, "x")
+    assert list(cache.iterdir()) == []
 
 
 def test_a_cache_that_lost_its_samples_is_made_again(tmp_path: Path) -> None:
@@ -591,16 +633,16 @@ def test_short_texts_are_joined_with_spaces_and_none_is_lost(folder: Path, tmp_p
     corpus = load_corpus(config)
     items = [item for batch in plan_epoch(config, corpus, 1) for item in batch]
     assert any(item.before for item in items) and any(not item.before for item in items)
-    heard: Counter[str] = Counter()
+    planned: Counter[str] = Counter()
     for item in items:
         parts = [part.example for part in (*item.before, item) if part.example]
-        heard.update(example.recording.path.name for example in parts)
+        planned.update(example.recording.path.name for example in parts)
         text = "".join(corpus.labels.names[number] for number in item.targets)
         assert text == " ".join(example.recording.text for example in parts)
         expected = np.concatenate([example.waveform() for example in parts])
         np.testing.assert_array_equal(item.waveform([]), expected)
         assert item.length == len(expected)
-    assert heard == Counter(example.recording.path.name for example in corpus.train)
+    assert planned == Counter(example.recording.path.name for example in corpus.train)
 
 
 def test_silence_goes_before_some_of_the_texts_and_noise_into_it(
@@ -614,9 +656,9 @@ def test_silence_goes_before_some_of_the_texts_and_noise_into_it(
     for item in late:
         assert item.length == item.lead + item.samples
         assert 0.2 <= item.lead / config.model.mfcc.sample_rate <= 10.0
-        heard = item.waveform([])
-        assert not heard[: item.lead].any()
-        np.testing.assert_array_equal(heard[item.lead :], replace(item, lead=0).waveform([]))
+        waveform = item.waveform([])
+        assert not waveform[: item.lead].any()
+        np.testing.assert_array_equal(waveform[item.lead :], replace(item, lead=0).waveform([]))
     always = AugmentConfig(speed=0, shift=0, room=0, telephone=0, gain=0, noise=1, coloured=1)
     augmenter = Augmenter(always, [], config.model.mfcc.sample_rate)
     assert late[0].waveform([], augmenter)[: late[0].lead].all()
@@ -783,7 +825,7 @@ def test_augmentation_depends_on_the_draw_alone(words: tuple[Config, Corpus]) ->
     assert not torch.equal(plain[0].inputs, every[0].inputs)
 
 
-def test_long_recordings_are_cut_where_something_is_heard(tmp_path: Path) -> None:
+def test_long_recordings_are_cut_where_there_is_sound(tmp_path: Path) -> None:
     sound = np.zeros(4 * SAMPLE_RATE)
     sound[2 * SAMPLE_RATE : 3 * SAMPLE_RATE] = 0.5
     sf.write(tmp_path / "long.wav", sound, SAMPLE_RATE)
@@ -794,10 +836,11 @@ def test_long_recordings_are_cut_where_something_is_heard(tmp_path: Path) -> Non
     example = Example(recording, cache, 0, (0,))
     crops = [Item(example, (0,), SAMPLE_RATE, seed).waveform([]) for seed in range(100)]
     assert {len(crop) for crop in crops} == {SAMPLE_RATE}
-    heard = np.mean([np.abs(crop).max() > 0.1 for crop in crops])
-    assert heard > 0.75  # one crop alone would hit it half of the time
+    loud = np.mean([np.abs(crop).max() > 0.1 for crop in crops])
+    assert loud > 0.75  # one crop alone would hit it half of the time
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not RECORDINGS, reason="ASR_DATA names no folder of recordings")
 @pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
 def test_recipes_keep_the_speakers_of_real_recordings_apart(path: Path) -> None:

@@ -7,13 +7,18 @@ import pytest
 import soundfile as sf
 import torch
 
+from asr.decode.base import DecodeError
+from asr.model import load
+from asr.studies.evidence import ExplainError
 from asr.studies.explain import explain
 from asr.studies.inspection import activities, encode, gradient_norms, look_inside, trace
+from asr.studies.why import CELL_SECONDS, explain_label
 from asr.training.network.cells import KINDS
 from asr.training.network.encoders import Encoder, EncoderConfig
 from features.errors import EarshotError
+from tests.support import tiny_models
 from tests.support.commands import run_asr
-from tests.support.tiny_models import SAMPLE_RATE, tones
+from tests.support.tiny_models import FREQUENCIES, SAMPLE_RATE, tones
 from tests.support.tiny_runs import save_run
 
 INPUTS = 8
@@ -36,6 +41,10 @@ def encoder_of(kind: str, block: int = 2) -> Encoder:
         for weights in encoder.parameters():
             weights.add_(0.2 * torch.randn_like(weights))
     return encoder
+
+
+def silence(seconds: float) -> np.ndarray:
+    return np.zeros(round(seconds * SAMPLE_RATE), np.float32)
 
 
 @pytest.fixture
@@ -119,6 +128,7 @@ def test_a_contracting_recurrence_forgets_at_its_rate() -> None:
     np.testing.assert_allclose(norms[1:] / norms[:-1], 0.5)
 
 
+@pytest.mark.slow
 def test_the_command_draws_two_runs(tmp_path: Path, recording: Path) -> None:
     for kind in ("peephole", "rnn"):
         save_run(tmp_path / kind, {"kind": kind, "block": 2}, CTC)
@@ -154,3 +164,61 @@ def test_too_short_sound_and_an_unwritable_picture_raise(tmp_path: Path, recordi
     ):
         with pytest.raises(EarshotError, match=problem):
             explain(tmp_path / "run", sound, out)
+
+
+# Models
+
+
+def test_what_a_label_rests_on_is_where_it_is_said(tmp_path: Path) -> None:
+    """A tone of "high" in silence: only its own cells speak for it."""
+    model = load(tiny_models.streaming_classify(tmp_path / "keywords.onnx"))
+    sound = np.concatenate([silence(0.7), tones("high", seconds=0.12), silence(0.3)])
+    sf.write(tmp_path / "high.wav", sound, SAMPLE_RATE)
+    why = explain_label(model, tmp_path / "high.wav", None)
+    assert why.label == "high" and why.trace.found and "was detected" in why.trace.reason
+    cell, band = np.unravel_index(why.saliency.weights.argmax(), why.saliency.weights.shape)
+    edges, begins = why.saliency.edges, why.saliency.start + CELL_SECONDS * cell
+    assert edges[band] < FREQUENCIES["high"] < edges[band + 1]
+    assert 0.8 - CELL_SECONDS < begins < 0.92
+    assert np.count_nonzero(why.saliency.weights > 0.1) <= 0.1 * why.saliency.weights.size
+
+
+def test_a_label_that_was_not_detected_is_explained(tmp_path: Path) -> None:
+    model = load(tiny_models.streaming_classify(tmp_path / "keywords.onnx"))
+    sf.write(tmp_path / "low.wav", np.concatenate([tones("low"), silence(0.4)]), SAMPLE_RATE)
+    why = explain_label(model, tmp_path / "low.wav", "High")
+    assert why.label == "high" and not why.trace.found
+    assert "'high' was not detected: it reached 0% of the 50% that it needs" in why.trace.reason
+    with pytest.raises(ExplainError, match="no label 'middle', only _silence_, _unknown_, low, "):
+        explain_label(model, tmp_path / "low.wav", "middle")
+
+
+def test_a_word_of_a_transcriber_is_explained_as_it_is_spotted(tmp_path: Path) -> None:
+    model = load(tiny_models.streaming_ctc(tmp_path / "speech.onnx"))
+    sf.write(tmp_path / "ab.wav", np.concatenate([tones("a", "b"), silence(0.5)]), SAMPLE_RATE)
+    said = explain_label(model, tmp_path / "ab.wav", None)
+    assert said.label == "ab" and said.trace.found and "was spotted" in said.trace.reason
+    absent = explain_label(model, tmp_path / "ab.wav", "cab")
+    assert not absent.trace.found and absent.trace.scores.max() < absent.trace.threshold
+    assert "'cab' was not spotted" in absent.trace.reason and "there: ab" in absent.trace.reason
+    with pytest.raises(DecodeError, match="cannot say"):
+        explain_label(model, tmp_path / "ab.wav", "xyz")
+
+
+def test_silence_needs_a_label(tmp_path: Path) -> None:
+    model = load(tiny_models.streaming_ctc(tmp_path / "speech.onnx"))
+    sf.write(tmp_path / "silence.wav", silence(0.5), SAMPLE_RATE)
+    with pytest.raises(ExplainError, match=r"recognises nothing here; .* --label"):
+        explain_label(model, tmp_path / "silence.wav", None)
+
+
+@pytest.mark.slow
+def test_the_command_explains_a_model(tmp_path: Path, recording: Path) -> None:
+    model = tiny_models.streaming_ctc(tmp_path / "speech.onnx")
+    out = tmp_path / "why.png"
+    result = run_asr("explain", model, recording, "-o", out, "--label", "cab")
+    assert result.stdout.startswith("'cab' was not spotted"), result.stderr
+    assert out.read_bytes().startswith(b"\x89PNG\r\n")
+    result = run_asr("explain", model, recording, "-o", out, "--compare", tmp_path)
+    assert (result.returncode, result.stdout) == (2, "")
+    assert "--compare is about training runs" in result.stderr

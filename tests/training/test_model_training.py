@@ -55,7 +55,7 @@ TOLERANCE: dict[str, Any] = {"rtol": 1e-5, "atol": 1e-5}
 
 
 def build(encoder: EncoderConfig, head: HeadConfig) -> AcousticModel:
-    """A model with weights large enough that what it hears shows in what it answers."""
+    """A model with weights large enough that its input shows in its output."""
     torch.manual_seed(3)
     model = AcousticModel(ModelConfig(encoder=encoder, head=head), LABELS)
     model.mean.fill_(-20.0)
@@ -294,7 +294,7 @@ def test_the_window_that_is_least_what_is_wanted_is_found(
 @every(STREAMING)
 @every(HEADS)
 @torch.no_grad()
-def test_a_stream_that_starts_again_has_heard_nothing(
+def test_a_stream_that_starts_again_keeps_no_state(
     encoder: EncoderConfig, head: HeadConfig
 ) -> None:
     model = build(encoder, head)
@@ -306,7 +306,7 @@ def test_a_stream_that_starts_again_has_heard_nothing(
 
 @every(STREAMING)
 @torch.no_grad()
-def test_a_frame_hears_nothing_beyond_its_look_ahead(encoder: EncoderConfig) -> None:
+def test_a_frame_depends_on_nothing_beyond_its_look_ahead(encoder: EncoderConfig) -> None:
     model = build(encoder, HEADS["ctc"])
     delay = model.encoder.look_ahead
     changed_from = 8 * model.block_length
@@ -314,9 +314,9 @@ def test_a_frame_hears_nothing_beyond_its_look_ahead(encoder: EncoderConfig) -> 
     other = torch.cat([sound[:changed_from], noise(len(sound) - changed_from, seed=1)])
     difference = (model(sound[None], None)[0] - model(other[None], None)[0])[0].abs().amax(dim=-1)
     frames = torch.arange(len(difference))
-    heard_until = -(-(frames + delay + 1) // encoder.block) * model.block_length
-    assert difference[heard_until <= changed_from].max() == 0.0
-    assert difference[heard_until > changed_from].max() > 1e-3
+    scored_until = -(-(frames + delay + 1) // encoder.block) * model.block_length
+    assert difference[scored_until <= changed_from].max() == 0.0
+    assert difference[scored_until > changed_from].max() > 1e-3
 
 
 @torch.no_grad()

@@ -1,4 +1,4 @@
-"""The synthesised words that other tests train on: always the same, and told apart by ear."""
+"""The synthesised words that other tests train on: reproducible, and different from each other."""
 
 import json
 from pathlib import Path
@@ -25,14 +25,14 @@ def envelope(sound: np.ndarray) -> np.ndarray:
     return np.log(np.array(energies) + 1e-4).ravel()
 
 
-def test_words_of_unseen_speakers_are_told_apart() -> None:
+def test_words_of_unseen_speakers_differ() -> None:
     templates = {
         word: np.mean([envelope(say(word, speaker(n))) for n in range(12)], axis=0)
         for word in WORDS
     }
     for word in WORDS:
-        for heard in (envelope(say(word, speaker(n), take=1)) for n in range(20, 32)):
-            distances = {w: np.linalg.norm(heard - t) for w, t in templates.items()}
+        for found in (envelope(say(word, speaker(n), take=1)) for n in range(20, 32)):
+            distances = {w: np.linalg.norm(found - t) for w, t in templates.items()}
             assert min(distances, key=distances.__getitem__) == word
 
 

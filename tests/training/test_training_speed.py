@@ -24,7 +24,7 @@ def short(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize(
     "override",
     [
-        "optimisation.precision=bf16",
+        "optimisation.precision=fp32",
         "model.encoder.projection=8",
         "optimisation.batch_seconds=1000",  # a single batch
     ],

@@ -32,10 +32,12 @@ class Keyword(NamedTuple):
     text: str
     threshold: float | None = None
 
-    @property
-    def spelt_threshold(self) -> float:
-        """The threshold where the keyword is found by its letters; see `with_thresholds`."""
-        return SPOTTING.threshold if self.threshold is None else self.threshold
+
+class Target(NamedTuple):
+    """A keyword that is found by its letters, and the score in (0, 1] from which it is reported."""
+
+    text: str
+    threshold: float
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,8 +46,7 @@ class SpotOptions:
 
     refractory, confirm, linger: in place of what the card says, see `Spotting` and `Trigger`; the
         last two are for a model that transcribes.
-    near_misses: report also what nearly was a keyword, and why it is none; for a model that
-        transcribes.
+    near_misses: report also what nearly was a keyword, and why it is none.
     Raises DecodeError if a number makes no sense, or if a keyword is missing or there twice.
     """
 
@@ -191,6 +192,11 @@ class PeakFinder:
         costs[:, blank] -= self._linger
         return [peak for row in costs for peak in self._advance(row)]
 
+    @property
+    def scores(self) -> np.ndarray:
+        """The score of each keyword in the newest frame, (keywords,)."""
+        return self._scores[:, -1]
+
     def finish(self) -> list[Peak]:
         """Return the peaks that only the end of the audio confirms."""
         nothing = np.zeros(len(self._states))
@@ -241,7 +247,7 @@ class Arbiter:
     reported already.
     """
 
-    def __init__(self, keywords: Sequence[Keyword], refractory: int, confirm: int) -> None:
+    def __init__(self, keywords: Sequence[Target], refractory: int, confirm: int) -> None:
         self._keywords = keywords
         self._refractory = refractory
         self._confirm = confirm
@@ -279,7 +285,7 @@ class Arbiter:
 
     def _objection(self, peak: Peak, rival: Peak | None) -> str:
         if self._evidence(peak) < 0.0:
-            return f"below the threshold of {self._keywords[peak.keyword].spelt_threshold:.0%}"
+            return f"below the threshold of {self._keywords[peak.keyword].threshold:.0%}"
         if rival:
             return f"lost against '{self._keywords[rival.keyword].text}'"
         if self._fired and peak.end - self._fired.end < self._refractory:
@@ -289,7 +295,7 @@ class Arbiter:
     def _evidence(self, peak: Peak) -> float:
         """How far a peak is above its threshold, weighted by how much sound it explains: of "fire"
         and "wild fire" the longer wins if both are there."""
-        excess = math.log(peak.score / self._keywords[peak.keyword].spelt_threshold)
+        excess = math.log(peak.score / self._keywords[peak.keyword].threshold)
         return excess * (peak.end - peak.start)
 
 
@@ -305,8 +311,8 @@ class KeywordSpotter:
         self._frame_seconds = alphabet.frame_seconds
         rules = chosen(card.spotting, options)
         self._near_misses = options.near_misses
-        self._keywords = with_thresholds(options.keywords, rules)
-        self._finder = PeakFinder(alphabet, spellings(alphabet, self._keywords), rules)
+        self._keywords = targets(options.keywords, card)
+        self._finder = PeakFinder(alphabet, spellings(alphabet, options.keywords), rules)
         refractory = round(rules.refractory / alphabet.frame_seconds)
         self._arbiter = Arbiter(self._keywords, refractory, self._finder.confirm)
         self.reset()
@@ -336,16 +342,16 @@ class KeywordSpotter:
             time = self._end / self._sample_rate
             if not reason:
                 events.append(Detection(time, keyword.text, score, start, end))
-            elif self._near_misses and score >= NEAR * keyword.spelt_threshold:
+            elif self._near_misses and score >= NEAR * keyword.threshold:
                 events.append(NearMiss(time, keyword.text, score, start, end, reason))
         return events
 
 
-def with_thresholds(keywords: Sequence[Keyword], rules: Spotting) -> tuple[Keyword, ...]:
-    """Give keywords without a threshold of their own that of the rules."""
+def targets(keywords: Sequence[Keyword], card: ModelCard) -> tuple[Target, ...]:
+    """Give keywords without a threshold of their own that of the card."""
     return tuple(
-        keyword._replace(threshold=rules.threshold) if keyword.threshold is None else keyword
-        for keyword in keywords
+        Target(text, card.threshold_of(text) if threshold is None else threshold)
+        for text, threshold in keywords
     )
 
 

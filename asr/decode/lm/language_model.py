@@ -1,11 +1,11 @@
 """What all language models share: how they are asked, and how they count in a search."""
 
 import logging
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, NamedTuple, Protocol
 
 from asr.decode.base import DecodeError
-from asr.decode.lm.arpa import END
+from asr.decode.lm.ngrams import END
 
 logger = logging.getLogger(__name__)
 LEAST_KNOWN = 0.5  # the share of a language model's words that the labels must be able to spell
@@ -15,7 +15,11 @@ class LanguageModel(Protocol):
     """What says how likely the next word is. The type of contexts is its own affair."""
 
     path: str
-    vocabulary: list[str]
+
+    @property
+    def vocabulary(self) -> Sequence[str]:
+        """The words that it knows."""
+        ...
 
     @property
     def of_characters(self) -> bool:
@@ -53,15 +57,18 @@ class Weights(NamedTuple):
     oov: float
 
 
-def check_alphabet(model: LanguageModel, spelt: int) -> None:
-    """Warn about words that cannot be spelt with the labels. Raises DecodeError if most cannot."""
-    if spelt < LEAST_KNOWN * len(model.vocabulary):
+def check_alphabet(path: str, spelt: int, known: int) -> None:
+    """Warn if not all words that a model knows are spelt by the labels.
+
+    Raises DecodeError if most of them are not.
+    """
+    if spelt < LEAST_KNOWN * known:
         raise DecodeError(
-            f"{model.path}: the labels of the acoustic model spell only {spelt} of its "
-            f"{len(model.vocabulary)} words; give a language model of the same alphabet and case"
+            f"{path}: the labels of the acoustic model spell only {spelt} of its {known} words; "
+            "give a language model of the same alphabet and case"
         )
-    if lost := len(model.vocabulary) - spelt:
+    if lost := known - spelt:
         logger.warning(
-            f"{model.path}: {lost} of its {len(model.vocabulary)} words cannot be spelt with the "
+            f"{path}: {lost} of its {known} words cannot be spelt with the "
             "labels of the acoustic model and are not recognised"
         )

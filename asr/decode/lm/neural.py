@@ -13,8 +13,8 @@ import onnxruntime as ort
 
 from asr.card import CardError, LanguageCard
 from asr.decode.alphabet import SEPARATOR, Alphabet
-from asr.decode.lm.arpa import END, SPACES
 from asr.decode.lm.language_model import Weights, check_alphabet
+from asr.decode.lm.ngrams import END, SPACES
 from asr.runtime.session import LOG_PROBS, NEXT, State, open_session
 
 LABELS = "labels"
@@ -162,7 +162,8 @@ class NeuralGuide:
         self._model = model
         self._alpha, self._beta, oov = weights
         numbers = [model.number(label) for label in alphabet.labels]
-        check_alphabet(model, len({*numbers} - {None, BOTH_ENDS}))
+        known = len({*numbers} - {None, BOTH_ENDS})
+        check_alphabet(model.path, known, len(model.vocabulary))
         self._numbers = numbers
         self._columns = np.array([number or BOTH_ENDS for number in numbers])
         self._unknown = np.array([number is None for number in numbers])

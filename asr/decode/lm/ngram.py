@@ -1,17 +1,20 @@
 """N-gram models as guides of a beam search: over words that labels spell, or over the labels."""
 
 import logging
+from collections.abc import Sequence
+from functools import lru_cache
 from typing import NamedTuple
 
 import numpy as np
 
-from asr.decode.alphabet import Alphabet
-from asr.decode.lm.arpa import END, SPACES, Context, NgramModel
-from asr.decode.lm.fusion import CachedRows, Fusion
+from asr.decode.alphabet import SEPARATOR, Alphabet
+from asr.decode.lm.fusion import CACHED_ROWS, CachedRows, Fusion
 from asr.decode.lm.language_model import Weights, check_alphabet
-from asr.decode.lm.trie import ROOT, Trie
+from asr.decode.lm.lexicon import EDGE, NO_WORD, ROOT, Spelling
+from asr.decode.lm.ngrams import END, MARKS, NOWHERE, SPACES, UNKNOWN, Context, NgramModel
 
 logger = logging.getLogger(__name__)
+END_NUMBER, UNKNOWN_NUMBER = MARKS.index(END), MARKS.index(UNKNOWN)
 
 
 def language_model(alphabet: Alphabet, model: NgramModel, weights: Weights) -> Fusion:
@@ -20,20 +23,21 @@ def language_model(alphabet: Alphabet, model: NgramModel, weights: Weights) -> F
     Its own vocabulary decides: if it has single characters only, or the labels are whole words,
     the labels are its words; otherwise its words are spelled by the labels.
     """
-    model = _in_the_case_of(alphabet, model)
+    model = in_the_case_of(alphabet, model)
     if model.of_characters or not alphabet.spells:
         return LabelModel(alphabet, model, weights)
     return WordModel(alphabet, model, weights)
 
 
-def _in_the_case_of(alphabet: Alphabet, model: NgramModel) -> NgramModel:
+def in_the_case_of(alphabet: Alphabet, model: NgramModel) -> NgramModel:
     """Lower the words of a model if the labels have no capitals, as those of word lists are."""
     labels = (label for k, label in enumerate(alphabet.labels) if k != alphabet.blank)
-    if any(label != label.lower() for label in labels):
+    letters = model.lexicon.letters
+    if letters == letters.lower() or any(label != label.lower() for label in labels):
         return model
-    capitals = sum(word != word.lower() for word in model.vocabulary)
-    lowered = model.lowered() if capitals else None
+    lowered = model.lowered()
     if lowered:
+        capitals = sum(word != word.lower() for word in model.vocabulary)
         logger.warning(
             f"{model.path}: {capitals} of its words have capitals and are read in lower case, "
             "like the labels of the acoustic model"
@@ -42,67 +46,130 @@ def _in_the_case_of(alphabet: Alphabet, model: NgramModel) -> NgramModel:
 
 
 class WordState(NamedTuple):
-    """Where a word n-gram is: what came before, and the node of the word that is being spelled."""
+    """Where a word n-gram is: what came before, and what is known of the word being spelled.
+
+    node: of the lexicon, or `NOWHERE` in a word that is not in it; run: of its last letters;
+    spelled: log p of its letters as a spelling, while it may still be a word of the lexicon.
+    """
 
     context: Context
     node: int
+    run: int
+    spelled: float
 
 
-class WordModel(CachedRows):
-    """An n-gram of words for labels that are characters: a word counts when it is complete.
+class Node(NamedTuple):
+    """A node of the lexicon in the labels of a model.
 
-    A word that the model does not know costs `oov` as soon as its spelling leaves the vocabulary.
+    below: what follows it, by their labels; row: what each of these labels adds, (labels,), -inf
+    for others; word: the number of the word that ends here; begun: what its letters have added.
     """
 
-    OUTSIDE = -1  # the node of a word that is not in the vocabulary
+    below: dict[int, int]
+    row: np.ndarray
+    word: int
+    begun: float
+
+
+class WordModel:
+    """An n-gram of words for labels that are characters.
+
+    A word of the lexicon counts alpha * log p(word | context) + beta; a part of it counts as if the
+    best word that begins so followed, whatever the context. Any other word counts as <unk> with its
+    spelling, alpha * (log p(<unk> | context) + log p(letters)) + beta + oov, as soon as its letters
+    leave the lexicon.
+    """
 
     def __init__(self, alphabet: Alphabet, model: NgramModel, weights: Weights) -> None:
-        super().__init__()
-        self._alphabet = alphabet
-        self._model = model
+        lexicon = model.lexicon
+        sayable = {name for k, name in enumerate(alphabet.labels) if k != alphabet.blank}
+        check_alphabet(model.path, lexicon.spelt_with(sayable - {SEPARATOR}), model.known)
         self._weights = weights
-        self._trie = Trie()
-        spelt = 0
-        for word in model.vocabulary:
-            labels = alphabet.spell(word)
-            if labels is not None and alphabet.separator not in labels:
-                self._trie.add(labels, word)
-                spelt += 1
-        check_alphabet(model, spelt)
+        self._model = model
+        self._lexicon, self._spelling = lexicon, lexicon.spelling
+        self._blank, self._separator = alphabet.blank, alphabet.separator
+        # A label that no word of the lexicon has is spelled like the edge of a word.
+        letters = {letter: k for k, letter in enumerate(lexicon.letters, start=1)}
+        letters[SEPARATOR] = EDGE
+        self._letters = np.array([letters.get(name, EDGE) for name in alphabet.labels])
+        self._labels = {
+            letters[name]: k for k, name in enumerate(alphabet.labels) if name in letters
+        }
+        self._follow = lru_cache(CACHED_ROWS)(model.follow)
+        self._node = lru_cache(CACHED_ROWS)(self._node_in_labels)
 
     def start(self) -> WordState:
-        return WordState(self._model.start, ROOT)
+        return WordState(self._model.start, ROOT, Spelling.START, 0.0)
 
-    def _row(self, state: WordState) -> np.ndarray:
-        row = np.zeros(len(self._alphabet.labels))
-        if state.node != self.OUTSIDE:
-            row += self._weights.oov
-            row[list(self._trie.children[state.node])] = 0.0
-            row[self._alphabet.blank] = 0.0
-        if self._alphabet.separator is not None:
-            row[self._alphabet.separator] = self._complete(state)[0]
-        return row
+    def _node_in_labels(self, number: int) -> Node:
+        """What a search asks about a node again and again."""
+        alpha, beta, _ = self._weights
+        row = np.full(len(self._letters), -np.inf)
+        if number == NOWHERE:
+            return Node({}, row, NO_WORD, 0.0)
+        begun = 0.0 if number == ROOT else alpha * self._model.look_ahead[number] + beta
+        begin, end = int(self._lexicon.first[number]), int(self._lexicon.first[number + 1])
+        letters = self._lexicon.letter[begin:end].tolist()
+        below = {
+            self._labels[letter]: place
+            for place, letter in enumerate(letters, start=begin)
+            if letter in self._labels
+        }
+        places = np.array([*below.values()], int)
+        row[list(below)] = alpha * self._model.look_ahead[places] + beta - begun
+        return Node(below, row, int(self._lexicon.word[number]), begun)
 
-    def _complete(self, state: WordState) -> tuple[float, Context]:
-        """What the end of the word that is being spelled adds, and the context after it."""
-        if state.node == ROOT:
-            return 0.0, state.context
-        word = None if state.node == self.OUTSIDE else self._trie.words[state.node]
-        score, context = self._model.score(state.context, word)
-        left_now = word is None and state.node != self.OUTSIDE
+    def rows(self, states: Sequence[WordState]) -> np.ndarray:
+        runs = np.array([state.run for state in states])[:, None] * self._spelling.letters
+        rows = self._weights.alpha * self._spelling.log_p[runs + self._letters].astype(float)
+        rows += np.array([self._left(state) for state in states])[:, None]
+        inside = np.stack([self._node(state.node).row for state in states])
+        rows = np.where(inside > -np.inf, inside, rows)
+        if self._separator is not None:
+            rows[:, self._separator] = [self._ended(state) for state in states]
+        rows[:, self._blank] = 0.0
+        return rows
+
+    def _left(self, state: WordState) -> float:
+        """What it adds that a word leaves the lexicon, if it has not; but for the next letter."""
+        if state.node == NOWHERE:
+            return 0.0
         alpha, beta, oov = self._weights
-        return alpha * score + beta + oov * left_now, context
+        unknown = self._follow(state.context, UNKNOWN_NUMBER)[0] + state.spelled
+        return alpha * unknown + beta + oov - self._node(state.node).begun
+
+    def _ended(self, state: WordState) -> float:
+        """What it adds that the word ends."""
+        if state.node == ROOT:
+            return 0.0
+        alpha, beta, _ = self._weights
+        node = self._node(state.node)
+        if node.word != NO_WORD:
+            return alpha * self._follow(state.context, node.word)[0] + beta - node.begun
+        edge = float(self._spelling.log_p[state.run * self._spelling.letters + EDGE])
+        return alpha * edge + self._left(state)
+
+    def _after(self, state: WordState) -> Context:
+        """The context of the next word."""
+        if state.node == ROOT:
+            return state.context
+        return self._follow(state.context, self._node(state.node).word or UNKNOWN_NUMBER)[1]
 
     def advance(self, state: WordState, label: int) -> WordState:
-        if label == self._alphabet.separator:
-            return WordState(self._complete(state)[1], ROOT)
-        if state.node == self.OUTSIDE:
-            return state
-        return WordState(state.context, self._trie.children[state.node].get(label, self.OUTSIDE))
+        if label == self._separator:
+            return WordState(self._after(state), ROOT, Spelling.START, 0.0)
+        letter = int(self._letters[label])
+        run = self._spelling.after(state.run, letter)
+        node = self._node(state.node).below.get(label, NOWHERE)
+        if node == NOWHERE:
+            return WordState(state.context, NOWHERE, run, 0.0)
+        place = state.run * self._spelling.letters + letter
+        spelled = state.spelled + float(self._spelling.log_p[place])
+        return WordState(state.context, node, run, spelled)
 
     def final(self, state: WordState) -> float:
-        score, context = self._complete(state)
-        return score + self._weights.alpha * self._model.score(context, END)[0]
+        end, _ = self._follow(self._after(state), END_NUMBER)
+        return self._ended(state) + self._weights.alpha * end
 
 
 class LabelState(NamedTuple):
@@ -120,38 +187,37 @@ class LabelModel(CachedRows):
         self._alphabet = alphabet
         self._model = model
         self._weights = weights
-        known = set(model.vocabulary)
-        space = next((space for space in SPACES if space in known), None)
         names = list(alphabet.labels)
         if alphabet.separator is not None:
-            names[alphabet.separator] = space or names[alphabet.separator]
-        self._names = [name if name in known else None for name in names]
-        check_alphabet(model, len(known & set(names)))
+            spaces = (space for space in SPACES if model.knows(space))
+            names[alphabet.separator] = next(spaces, names[alphabet.separator])
+        known = [model.lexicon.number(name) for name in names]
+        spelt = sum(number is not None for number in known)
+        check_alphabet(model.path, spelt, model.known)
+        self._numbers = np.array([number or UNKNOWN_NUMBER for number in known])
+        word = np.full(len(names), not alphabet.spells)
+        if alphabet.separator is not None:
+            word[alphabet.separator] = True
+        self._bonus = weights.beta * word + weights.oov * (self._numbers == UNKNOWN_NUMBER)
 
     def start(self) -> LabelState:
         return LabelState(self._model.start, None)
 
     def _row(self, state: LabelState) -> np.ndarray:
-        row = np.array([self._score(state.context, label) for label in range(len(self._names))])
+        row = self._weights.alpha * self._model.row(state.context)[self._numbers] + self._bonus
         row[self._alphabet.blank] = 0.0
         return row
 
-    def _score(self, context: Context, label: int) -> float:
-        name = self._names[label]
-        alpha, beta, oov = self._weights
-        word = not self._alphabet.spells or label == self._alphabet.separator
-        return alpha * self._model.score(context, name)[0] + beta * word + oov * (name is None)
-
     def advance(self, state: LabelState, label: int) -> LabelState:
-        _, context = self._model.score(state.context, self._names[label])
+        _, context = self._model.follow(state.context, int(self._numbers[label]))
         return LabelState(context, state.context if label == self._alphabet.separator else None)
 
     def final(self, state: LabelState) -> float:
         alpha, beta, _ = self._weights
         last_word = beta * self._alphabet.spells
         if state.before is None:
-            return alpha * self._model.score(state.context, END)[0] + last_word
+            return alpha * self._model.follow(state.context, END_NUMBER)[0] + last_word
         separator = self._alphabet.separator
         assert separator is not None  # only a separator leaves a context behind
-        undone = self._score(state.before, separator)
-        return alpha * self._model.score(state.before, END)[0] + last_word - undone
+        undone = float(self.row(LabelState(state.before, None))[separator])
+        return alpha * self._model.follow(state.before, END_NUMBER)[0] + last_word - undone

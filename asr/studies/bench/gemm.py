@@ -5,7 +5,8 @@ import time
 import numpy as np
 import onnxruntime as ort
 
-from asr.runtime.session import CPU, session_options
+from asr.runtime.providers import CPU
+from asr.runtime.session import session_options
 from asr.studies.bench.timing import seconds_of
 
 GEMM_SIZES = (256, 384, 512, 1024)

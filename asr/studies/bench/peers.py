@@ -19,8 +19,9 @@ from asr.evaluation.outcomes import decide
 from asr.model import Model
 from asr.recognise import transcribe
 from asr.studies.bench import timing
+from asr.studies.bench.spoken import DIGITS
 from asr.studies.bench.timing import BenchmarkError, best_seconds
-from asr.studies.tune import decoded
+from asr.studies.lm_weights import decoded
 from asr.training.config import SourceConfig
 from asr.training.data.sources import read_source
 from asr.training.network.acoustic import AcousticModel, ModelConfig
@@ -32,7 +33,6 @@ from features.mfcc import MfccConfig
 if TYPE_CHECKING:
     from pocketsphinx import Decoder
 
-DIGITS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
 POCKETSPHINX_RATE = 16_000
 FILES = 1000  # of a folder of words, evenly spaced if it holds more
 
@@ -77,13 +77,16 @@ def torch_model(model: Model) -> AcousticModel:
     How a classifier pools is not in the card; it follows from the number of parameters.
     """
     card = model.card
+    mfcc, encoder = MfccConfig(**card.mfcc), EncoderConfig(**card.encoder)
+    encoder_frame = mfcc.hop_length * encoder.subsample
+    upsample = encoder_frame // card.hop_length if card.task == "ctc" else 1
     for pooling in get_args(HeadConfig.__annotations__["pooling"]):
         labels = card.labels if card.task == "classify" else ()
         window = (card.window_length or card.sample_rate) / card.sample_rate
-        head = HeadConfig(kind=card.task, labels=labels, pooling=pooling, window=window)
-        config = ModelConfig(
-            head=head, mfcc=MfccConfig(**card.mfcc), encoder=EncoderConfig(**card.encoder)
+        head = HeadConfig(
+            kind=card.task, labels=labels, pooling=pooling, window=window, upsample=upsample
         )
+        config = ModelConfig(head=head, mfcc=mfcc, encoder=encoder)
         network = AcousticModel(config, len(card.labels)).eval()
         if sum(p.numel() for p in network.parameters()) == card.parameters:
             return network

@@ -22,7 +22,7 @@ from asr.files import write_figures
 from asr.studies.bench.report import figure_table
 from asr.training.config import Config
 from asr.training.data.batches import Batch, Batches, epoch_batches, loader
-from asr.training.losses import precision
+from asr.training.losses import in_bf16, precision
 from asr.training.network.acoustic import AcousticModel
 from asr.training.network.encoders import EncoderConfig, Latency
 from asr.training.run import Run, start_run
@@ -57,7 +57,7 @@ def benchmark_training(
     figures = {
         "recipe": config.name,
         "threads": threads,
-        "precision": config.optimisation.precision,
+        "precision": "bf16" if in_bf16(config.optimisation, run.device) else "fp32",
         "workers": config.optimisation.workers,
         **best,
         "floor_share": best["floor_seconds"] / best["step_seconds"],
@@ -101,7 +101,7 @@ def _steps(run: Run, batches: Batches) -> float:
     batch = next(coming)  # by now the processes that prepare batches have started
     started = time.perf_counter()
     for run.progress.step in range(STEPS):
-        train_step(run, run.model, batch, done=0.0)
+        train_step(run, run.model, [batch], done=0.0)
         batch = next(coming)
     return (time.perf_counter() - started) / STEPS
 
@@ -109,7 +109,7 @@ def _steps(run: Run, batches: Batches) -> float:
 def _bare_lstms(run: Run) -> Callable[[Batch, Latency], None]:
     """A function that runs the LSTMs over as many frames as the encoder has of a batch."""
     encoder = run.config.model.encoder
-    hop_length = run.model.hop_length if isinstance(run.model, AcousticModel) else 1
+    frame_length = run.model.frame_length if isinstance(run.model, AcousticModel) else 1
     directions = range(1 + encoder.parts.bidirectional)
     layers = [
         [nn.LSTM(width, encoder.hidden, batch_first=True) for _ in directions]
@@ -117,7 +117,7 @@ def _bare_lstms(run: Run) -> Callable[[Batch, Latency], None]:
     ]
 
     def forward_and_backward(batch: Batch, latency: Latency) -> None:
-        frames = -(-batch.inputs.shape[1] // hop_length)
+        frames = -(-batch.inputs.shape[1] // frame_length)
         shapes = _shapes(encoder, latency, len(batch.inputs), frames)
         for layer in layers:
             for lstm, shape in zip(layer, shapes, strict=False):  # some have one direction

@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 from torch.utils.data import DataLoader, Dataset
 
-from asr.batch.workers import cores
+from asr.cores import cores
 from asr.training.config import Config
 from asr.training.data.corpus import Corpus
 from asr.training.data.items import Item

@@ -10,10 +10,12 @@ import numpy as np
 from asr.training.config import Config, ConfigError, SourceConfig, expand
 from asr.training.data.cache import PcmCache
 from asr.training.data.labels import SILENCE, UNKNOWN, Labels
+from asr.training.data.shards import TarPcm
 from asr.training.data.sources import DataError, Recording, read_source
 from asr.training.data.texts import plain_label
 from features.audio import AudioError, read_audio
 
+LISTED = 30  # texts that an error lists
 EXAMPLES = 4  # texts that a warning quotes
 NOISE_HELD_OUT = 0.2  # the last part of every noise recording is for validation
 logger = logging.getLogger(__name__)
@@ -39,7 +41,7 @@ class Example:
     """A recording as the trainer sees it: where its samples are, and its label numbers."""
 
     recording: Recording
-    pcm: PcmCache | Texts
+    pcm: PcmCache | TarPcm | Texts
     number: int
     targets: tuple[int, ...]
 
@@ -117,7 +119,7 @@ def _check_classes(config: Config, labels: Labels, train: list[Example], texts: 
         if label not in labels.background and number not in taught:
             raise DataError(
                 f"no recording to train on says '{label}'; there are folders or texts "
-                f"{', '.join(dict.fromkeys(texts))}; check the spelling in head.labels"
+                f"{_some(texts)}; check the spelling in head.labels"
             )
     name = config.name
     if UNKNOWN not in labels.names or labels.names.index(UNKNOWN) not in taught:
@@ -132,6 +134,13 @@ def _check_classes(config: Config, labels: Labels, train: list[Example], texts: 
             'source of kind = "noise"',
             name,
         )
+
+
+def _some(texts: list[str]) -> str:
+    """Different texts, the first LISTED of them."""
+    different = list(dict.fromkeys(texts))
+    rest = len(different) - LISTED
+    return ", ".join(different[:LISTED]) + (f" and {rest} more" if rest > 0 else "")
 
 
 def _windows(noise: np.ndarray, window: int) -> list[np.ndarray]:
@@ -165,6 +174,12 @@ def _examples(
         return []
     if config.model.head.kind == "lm":
         cache = Texts([targets for _, targets in usable])
+    elif source.kind == "shards":
+        cache = TarPcm.build(
+            expand(source.path),
+            [recording for recording, _ in usable],
+            config.model.mfcc.sample_rate,
+        )
     else:
         cache = PcmCache.build(
             [recording.path for recording, _ in usable],
@@ -190,7 +205,7 @@ def _transcribable(config: Config, source: SourceConfig, examples: list[Example]
         len(examples) - len(short),
         f"they are longer than data.max_seconds = {config.data.max_seconds:g}",
     )
-    fitting = [e for e in short if _frames_needed(e.targets) <= e.samples // config.frame_length]
+    fitting = [e for e in short if _frames_needed(e.targets) <= e.samples // config.label_length]
     _left_out(
         source,
         len(short) - len(fitting),

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from asr.decode.lm.arpa import END
+from asr.decode.lm.ngrams import END
 from asr.training.config import Config
 from asr.training.data.sources import Recording
 from asr.training.data.texts import plain_label, plain_text

@@ -15,10 +15,12 @@ from asr.training.config import Config, SourceConfig
 from asr.training.data.corpus import Corpus, Example
 from asr.training.data.items import Item
 from asr.training.data.labels import SILENCE, UNKNOWN, Labels
+from asr.training.data.shards import TarPcm
 from asr.training.data.sources import DataError
 
 POOL_BATCHES = 40  # batches whose recordings are sorted by length together
 JOINED_SECONDS = 4.0  # short recordings are joined up to about this length
+SHARDS_AT_ONCE = 8  # that an epoch reads from, in turn
 LEAD_ITEMS = 2  # the most that a classifier's example follows
 LEAD_SECONDS = (0.2, 10.0)  # of silence before a text, evenly on a scale of octaves
 AFTER_SECONDS = (0.05, 0.35)  # of other sound when a classifier is asked
@@ -48,15 +50,43 @@ def plan_epoch(config: Config, corpus: Corpus, epoch: int) -> list[list[Item]]:
         if config.model.head.kind == "ctc":
             items = [_wait(config, item, rng) for item in items]
         items = _join(config, corpus.labels, items, rng)
-    order = rng.permutation(len(items))
-    batches = []
+    order, sequential = _order(items, rng)
+    batches: list[list[Item]] = []
     pool_size = POOL_BATCHES * _typical_batch(config, items)
     for start in range(0, len(items), pool_size):
         pool = sorted(
             (items[k] for k in order[start : start + pool_size]), key=attrgetter("length")
         )
-        batches += _pack(pool, config.optimisation.batch_seconds * config.rate)
-    return [batches[k] for k in rng.permutation(len(batches))]
+        packed = _pack(pool, config.optimisation.batch_seconds * config.rate)
+        batches += [packed[k] for k in rng.permutation(len(packed))]
+    return batches if sequential else [batches[k] for k in rng.permutation(len(batches))]
+
+
+def _order(items: list[Item], rng: np.random.Generator) -> tuple[np.ndarray, bool]:
+    """The order of an epoch, by chance, and whether it goes through shards.
+
+    Those come one after the other in an order of their own, SHARDS_AT_ONCE of them mixed, so that
+    each is read at a stretch; what is not in shards is strewn among them.
+    """
+    shards = [_shard_of(item) for item in items]
+    names = list(dict.fromkeys(shard for shard in shards if shard is not None))
+    if not names:
+        return rng.permutation(len(items)), False
+    turns = dict(zip(names, rng.permutation(len(names)), strict=True))
+    within = rng.random(len(items))
+    everywhere = len(names) + SHARDS_AT_ONCE - 1
+    places = [
+        turns[shard] + SHARDS_AT_ONCE * chance if shard is not None else everywhere * chance
+        for shard, chance in zip(shards, within, strict=True)
+    ]
+    return np.argsort(places, kind="stable"), True
+
+
+def _shard_of(item: Item) -> tuple[int, int] | None:
+    """The source and the number of the shard that an item's example is in."""
+    if item.example is None or not isinstance(item.example.pcm, TarPcm):
+        return None
+    return item.example.recording.source, item.example.pcm.shard(item.example.number)
 
 
 def plan_validation(config: Config, corpus: Corpus) -> list[list[Item]]:
@@ -186,10 +216,14 @@ def _draw_classes(config: Config, corpus: Corpus, rng: np.random.Generator) -> l
 def _weighted_choice(
     config: Config, group: list[Example], count: int, rng: np.random.Generator
 ) -> np.ndarray:
-    """Draw so that a text said n times counts n^(1 - balance) times: rare words are not lost."""
+    """Draw so that a text said n times counts n^(1 - balance) times: rare words are not lost.
+
+    Where nothing is known of what is said, every recording says something else.
+    """
     if not group:
         return np.zeros(0, int)
     said = Counter(e.recording.text for e in group)
+    said[""] = 1
     balance = config.data.balance
     weights = np.array(
         [_source_of(config, e).weight * said[e.recording.text] ** -balance for e in group]

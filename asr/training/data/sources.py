@@ -3,8 +3,8 @@
 import hashlib
 import logging
 import re
-from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from asr.files import parse_json, read_lines
@@ -13,7 +13,10 @@ from asr.training.data.texts import plain_label
 from features.audio import find_audio
 from features.errors import EarshotError
 
+INDEX = "index.jsonl"  # of a folder of shards
 MANIFEST_SUFFIXES = (".jsonl", ".json")  # JSON lines both; NeMo's are named .json
+ENTRY = 'write {"audio_filepath": "a.wav", "text": "its words"}'
+TRAITS = ("gender", "age", "accent", "dialect", "phone")  # fields of manifests, of who speaks how
 
 logger = logging.getLogger(__name__)
 
@@ -27,6 +30,7 @@ class Recording:
     """One file with its text (or its label), before any audio is read.
 
     marked: from when to when, in seconds, a keyword is said in it, if a manifest knows.
+    traits: of the speaker and the line, those of TRAITS that a manifest tells.
     """
 
     path: Path
@@ -35,6 +39,7 @@ class Recording:
     source: int
     validation: bool
     marked: tuple[float, float] | None = None
+    traits: Mapping[str, str] = field(default_factory=dict)
 
 
 def _digest(name: str) -> bytes:
@@ -69,6 +74,9 @@ def read_source(index: int, source: SourceConfig) -> list[Recording]:
     if source.kind == "text":
         source = replace(source, speaker=source.speaker or "{text}")  # equal texts on one side
         entries = _text_entries(path)
+    elif source.kind == "shards":
+        source = replace(source, speaker=source.speaker or "{speaker}")
+        entries = _shard_entries(path)
     elif not path.exists():
         raise DataError(f"{path}: no such folder of words or .jsonl manifest; check data.sources")
     elif manifest := manifest_of(path):
@@ -77,6 +85,8 @@ def read_source(index: int, source: SourceConfig) -> list[Recording]:
         entries = _folder_entries(path, source)
     else:
         raise DataError(f"{path}: is neither a folder of words nor a .jsonl manifest")
+    if source.texts:
+        entries = _with_texts(source, entries)
     listed = [_recording(index, source, *entry) for entry in entries]
     recordings = _held_out(source, listed)
     if absent := set(source.validation_speakers) - {r.speaker for r in recordings}:
@@ -129,19 +139,76 @@ def _text_entries(path: Path) -> Iterator[tuple[Path, str, dict]]:
             yield path, text, {"text": text}
 
 
+def _shard_entries(folder: Path) -> Iterator[tuple[Path, str, dict]]:
+    """The recordings of a folder of shards: their paths are those of their keys, in it."""
+    index = folder / INDEX
+    if not index.is_file():
+        raise DataError(f"{folder}: holds no {INDEX}; name a folder that 'asr shard' wrote")
+    try:
+        for line in read_lines(index, "an index of shards")[1:]:
+            fields = parse_json(line)
+            yield folder / fields["key"], fields["text"], fields
+    except (ValueError, KeyError, TypeError):
+        raise DataError(
+            f"{index}: is no index of shards; write the shards again with 'asr shard'"
+        ) from None
+
+
 def _manifest_entries(manifest: Path) -> Iterator[tuple[Path, str, dict]]:
     for number, line in enumerate(read_lines(manifest, "a manifest"), start=1):
         if not line.strip():
             continue
+        where = f"{manifest}, line {number}"
         try:
             fields = parse_json(line)
-            path, text = manifest.parent / fields["audio_filepath"], fields.get("text", "") + ""
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
-            raise DataError(
-                f"{manifest}, line {number}: needs a JSON object with audio_filepath and text "
-                f"({error!r})"
-            ) from None
+        except ValueError as error:
+            raise DataError(f"{where}: is no JSON ({error}); {ENTRY}") from None
+        if not isinstance(fields, dict):
+            raise DataError(f"{where}: is no JSON object; {ENTRY}")
+        file, text = fields.get("audio_filepath"), fields.get("text", "")
+        if not isinstance(file, str) or not isinstance(text, str):
+            name = "text" if isinstance(file, str) else "audio_filepath"
+            raise DataError(f"{where}: has no text in {name}; {ENTRY}")
+        yield manifest.parent / file, text, fields
+
+
+def _with_texts(
+    source: SourceConfig, entries: Iterable[tuple[Path, str, dict]]
+) -> Iterator[tuple[Path, str, dict]]:
+    """Give recordings the texts of a table; say how many it does not name, and which it misses."""
+    table = _read_texts(expand(source.texts))
+    named, unnamed = set(), 0
+    for path, _, fields in entries:
+        text = table.get(path.stem)
+        if text is None:
+            unnamed += 1
+            continue
+        named.add(path.stem)
         yield path, text, fields
+    if unnamed:
+        logger.warning(
+            "%s: left out %d recordings that have no line in %s", source.name, unnamed, source.texts
+        )
+    if missing := len(table) - len(named):
+        logger.warning(
+            "%s: %d lines of %s name no recording of it", source.name, missing, source.texts
+        )
+
+
+def _read_texts(path: Path) -> dict[str, str]:
+    table: dict[str, str] = {}
+    for number, line in enumerate(read_lines(path, "a table of texts"), start=1):
+        if not line.strip():
+            continue
+        name, tab, text = line.partition("\t")
+        if not (name and tab and text.strip()):
+            raise DataError(f"{path}, line {number}: needs a file name, a tab and a text")
+        if name in table:
+            raise DataError(
+                f"{path}, line {number}: names '{name}' again; a recording has one text"
+            )
+        table[name] = text
+    return table
 
 
 def _recording(index: int, source: SourceConfig, path: Path, text: str, fields: dict) -> Recording:
@@ -153,6 +220,7 @@ def _recording(index: int, source: SourceConfig, path: Path, text: str, fields: 
         source=index,
         validation=False,
         marked=_marked(path, fields),
+        traits={name: str(fields[name]) for name in TRAITS if fields.get(name)},
     )
 
 

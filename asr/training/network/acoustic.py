@@ -26,6 +26,12 @@ class ModelConfig:
 
     def __post_init__(self) -> None:
         bands = self.encoder.parts.bands
+        frame_length = self.mfcc.hop_length * self.encoder.subsample
+        if frame_length % self.head.upsample:
+            raise HeadConfigError(
+                f"head.upsample {self.head.upsample} must divide the {frame_length} samples of "
+                "an encoder frame (mfcc.hop_length * encoder.subsample)"
+            )
         if self.mfcc.n_mfcc < bands:
             raise EncoderConfigError(
                 f"mfcc.n_mfcc {self.mfcc.n_mfcc} must be at least {bands}, the frequency bands of "
@@ -49,7 +55,7 @@ class AcousticModel(nn.Module):
     """Mfcc -> normalisation -> stem -> encoder -> head.
 
     A stream starts in silence: the model pads zeros before the first sample so that encoder frame
-    t ends exactly with sample (t + 1) * hop_length, and zeros follow the last.
+    t ends exactly with sample (t + 1) * frame_length, and zeros follow the last.
     All lengths below are in samples unless they say frames.
     """
 
@@ -78,19 +84,24 @@ class AcousticModel(nn.Module):
         return self.encoder.latency.block > 0
 
     @property
-    def hop_length(self) -> int:
+    def frame_length(self) -> int:
         """Distance between two encoder frames."""
         return self.config.mfcc.hop_length * self.config.encoder.subsample
 
     @property
+    def hop_length(self) -> int:
+        """Distance between two frames of the output."""
+        return self.frame_length // self.config.head.upsample
+
+    @property
     def block_length(self) -> int:
         """Samples per step of a stream."""
-        return self.encoder.latency.block * self.hop_length
+        return self.encoder.latency.block * self.frame_length
 
     @property
     def look_ahead(self) -> int:
         """Delay of a stream's output behind its input."""
-        return self.encoder.look_ahead * self.hop_length
+        return self.encoder.look_ahead * self.frame_length
 
     @property
     def context(self) -> int:
@@ -102,7 +113,7 @@ class AcousticModel(nn.Module):
     def window_frames(self) -> int:
         """Encoder frames that a streaming classifier pools over."""
         seconds = self.config.head.window
-        return math.ceil(seconds * self.config.mfcc.sample_rate / self.hop_length)
+        return math.ceil(seconds * self.config.mfcc.sample_rate / self.frame_length)
 
     @property
     def history_frames(self) -> int:
@@ -130,15 +141,19 @@ class AcousticModel(nn.Module):
         wanted: [batch] the label that a classifier should give to every window of a stream, or -1:
         it answers for the window that has this label least, or for the last one.
         """
-        frame_lengths = None if lengths is None else -(-lengths // self.hop_length)
+        frame_lengths = None if lengths is None else -(-lengths // self.frame_length)
+        output_lengths = None if lengths is None else -(-lengths // self.hop_length)
         if self.streaming:
-            return self._forward_blocks(waveforms, frame_lengths, augment, wanted)
-        padded = functional.pad(waveforms, (self.context, self.hop_length - 1))
+            scores = self._forward_blocks(waveforms, frame_lengths, augment, wanted)
+            return scores, output_lengths
+        padded = functional.pad(waveforms, (self.context, self.frame_length - 1))
         frames = self.stem(self._features(padded, frame_lengths, augment))
         hidden = self.encoder.whole(frames, frame_lengths)
         if isinstance(self.head, CtcHead):
-            return self.head(hidden), frame_lengths
-        return self.head(self.head.weigh(hidden), frame_lengths), frame_lengths
+            # Not -(-samples // hop_length): a graph rounds quotients towards zero.
+            count = (waveforms.shape[1] + self.hop_length - 1) // self.hop_length
+            return self.head(hidden)[:, :count], output_lengths
+        return self.head(self.head.weigh(hidden), frame_lengths), output_lengths
 
     def _forward_blocks(
         self,
@@ -146,7 +161,7 @@ class AcousticModel(nn.Module):
         frame_lengths: Tensor | None,
         augment: AugmentConfig | None,
         wanted: Tensor | None,
-    ) -> tuple[Tensor, Tensor | None]:
+    ) -> Tensor:
         """The whole stream in one call: exactly the blocks that `step` would be given."""
         batch, samples = waveforms.shape
         count = -(-(samples + self.look_ahead) // self.block_length)
@@ -154,15 +169,14 @@ class AcousticModel(nn.Module):
         frames = self.stem(self._features(padded, frame_lengths, augment))
         hidden, _ = self.encoder.blocks(frames, self.encoder.initial_state(batch, frames))
         if isinstance(self.head, CtcHead):
-            first = self.encoder.look_ahead
-            frame_count = -(-samples // self.hop_length)
-            return self.head(hidden)[:, first : first + frame_count], frame_lengths
+            first = self.look_ahead // self.hop_length
+            return self.head(hidden)[:, first : first - (-samples // self.hop_length)]
         weighed = self.head.weigh(hidden)
         if wanted is not None and frame_lengths is not None:
             padded = functional.pad(weighed, (0, 0, self.history_frames, 0))
             answers = self.head.slide(padded, self.window_frames, self.encoder.latency.block)
-            return self._worst_window(answers, frame_lengths, wanted), frame_lengths
-        return self.head(self._last_window(weighed, frame_lengths), None), frame_lengths
+            return self._worst_window(answers, frame_lengths, wanted)
+        return self.head(self._last_window(weighed, frame_lengths), None)
 
     def _last_window(self, weighed: Tensor, frame_lengths: Tensor | None) -> Tensor:
         """The frames that a streaming classifier pools over in the block that ends an utterance."""
@@ -217,8 +231,8 @@ class AcousticModel(nn.Module):
         """The next blocks of a stream, the function that export writes out.
 
         pcm: [batch, count * block_length]; state: that of `initial_state` at first. Returns
-        log-probabilities [batch, count * block, labels] (ctc) or, for the window that ends with
-        each block, [batch, count, labels] (classify), and the next state.
+        log-probabilities [batch, count * block * upsample, labels] (ctc) or, for the window that
+        ends with each block, [batch, count, labels] (classify), and the next state.
         """
         samples = torch.cat([state["tail"], pcm], dim=1)
         frames = self.stem(self.features(samples))

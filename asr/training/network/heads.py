@@ -22,6 +22,8 @@ class HeadConfig:
     closed set of words. "classify": one label per utterance; `labels` lists the words to report.
     "lm": no sound at all: which label follows those before, for texts of labels as in "ctc".
     window: seconds of sound that a classifier decides over when it listens.
+    upsample: frames of labels, each its share of the sound, that "ctc" reads from one encoder
+        frame: letters are shorter than the frames that an encoder needs.
     alike: words that sound like a label, as "know" like "no": a classifier does not take recordings
         with them for unknown words.
     """
@@ -30,6 +32,7 @@ class HeadConfig:
     labels: tuple[str, ...] = ()
     pooling: Literal["attention", "mean"] = "attention"
     window: float = 1.0
+    upsample: int = 1
     alike: tuple[str, ...] = ()
     dropout: float = 0.1
 
@@ -38,21 +41,26 @@ class HeadConfig:
             raise HeadConfigError("head.labels must list the words that a classifier reports")
         if len(set(self.labels)) != len(self.labels):
             raise HeadConfigError("head.labels has a label twice")
+        if self.upsample < 1 or (self.upsample > 1 and self.kind != "ctc"):
+            raise HeadConfigError("head.upsample must be at least 1, and 1 but for kind 'ctc'")
         if self.window <= 0.0 or not 0.0 <= self.dropout < 1.0:
             raise HeadConfigError("head.window must be above 0 s, head.dropout in [0, 1)")
 
 
 class CtcHead(nn.Module):
-    """Log-probabilities of every label at every frame (Graves et al., 2006)."""
+    """Log-probabilities of every label at every frame (Graves et al., 2006), of which each encoder
+    frame gives `upsample`."""
 
     def __init__(self, width: int, labels: int, config: HeadConfig) -> None:
         super().__init__()
         self.dropout = nn.Dropout(config.dropout)
-        self.output = nn.Linear(width, labels)
+        self.labels = labels
+        self.output = nn.Linear(width, labels * config.upsample)
 
     def forward(self, frames: Tensor) -> Tensor:
-        """[batch, frames, width] -> [batch, frames, labels]."""
-        return self.output(self.dropout(frames)).float().log_softmax(dim=-1)
+        """[batch, frames, width] -> [batch, frames * upsample, labels]."""
+        logits = self.output(self.dropout(frames)).float()
+        return logits.unflatten(-1, (-1, self.labels)).flatten(1, 2).log_softmax(dim=-1)
 
 
 class ClassifyHead(nn.Module):

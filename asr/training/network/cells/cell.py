@@ -4,6 +4,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import Any, ClassVar
 
+import torch
 from torch import Tensor, nn
 
 State = dict[str, Tensor]
@@ -44,6 +45,10 @@ class Cell(nn.Module, ABC):
         """The weights that `write` gets, as the operator of ONNX has them: gates in its order,
         a leading axis for the direction."""
 
+    @abstractmethod
+    def take_onnx_weights(self, weights: Sequence[Tensor]) -> None:
+        """Set the parameters to those of an exported cell: the inverse of `onnx_weights`."""
+
     @staticmethod
     @abstractmethod
     def write(op: Any, frames: Any, states: Sequence[Any], weights: Sequence[Any]) -> Any:
@@ -55,7 +60,12 @@ class Cell(nn.Module, ABC):
 
 
 class TorchCell(Cell):
-    """One layer of a recurrence of torch; a subclass names it as its next base, after this."""
+    """One layer of a recurrence of torch; a subclass names it as its next base, after this.
+
+    onnx_order: torch's gates in the order of the ONNX operator.
+    """
+
+    onnx_order: ClassVar[tuple[int, ...]] = (0,)
 
     def __init__(self, inputs: int, hidden_size: int) -> None:
         super().__init__(inputs, hidden_size, batch_first=True)
@@ -64,6 +74,26 @@ class TorchCell(Cell):
     def run(self, frames: Tensor, state: State) -> tuple[Tensor, State]:
         output, hidden = self(frames, state["hidden"].unsqueeze(0))
         return output, {"hidden": hidden.squeeze(0)}
+
+    def onnx_weights(self) -> tuple[Tensor, ...]:
+        w, r, *biases = (reorder(weights, self.onnx_order) for weights in self.parameters())
+        return tuple(weights.unsqueeze(0) for weights in (w, r, torch.cat(biases)))
+
+    def take_onnx_weights(self, weights: Sequence[Tensor]) -> None:
+        w, r, biases = (tensor.squeeze(0) for tensor in weights)
+        for own, given in zip(self.parameters(), (w, r, *biases.chunk(2)), strict=True):
+            own.data.copy_(restore_order(given, self.onnx_order))
+
+
+def reorder(weights: Tensor, order: Sequence[int]) -> Tensor:
+    """The gates along the first axis in another order: first the one that was at `order[0]`."""
+    gates = weights.chunk(len(order))
+    return torch.cat([gates[k] for k in order])
+
+
+def restore_order(weights: Tensor, order: Sequence[int]) -> Tensor:
+    """The inverse of `reorder`."""
+    return reorder(weights, sorted(range(len(order)), key=order.__getitem__))
 
 
 def initialise(cell: Cell) -> None:

@@ -45,6 +45,9 @@ class ConvLstm(Peephole):
         bias = self.bias.repeat_interleave(BANDS)
         return _as_matrix(self.weight_ih), _as_matrix(self.weight_hh), bias
 
+    def take_matrices(self, w: Tensor, r: Tensor, b: Tensor) -> None:
+        super().take_matrices(_as_kernel(w), _as_kernel(r), b[::BANDS])
+
 
 def _as_matrix(kernel: Tensor) -> Tensor:
     """[channels out, channels in, width] -> [channels out * BANDS, channels in * BANDS], which
@@ -52,6 +55,13 @@ def _as_matrix(kernel: Tensor) -> Tensor:
     units = torch.eye(kernel.shape[1] * BANDS, dtype=kernel.dtype, device=kernel.device)
     maps = units.unflatten(1, (-1, BANDS))
     return functional.conv1d(maps, kernel, padding=REACH).flatten(1).T
+
+
+def _as_kernel(matrix: Tensor) -> Tensor:
+    """The inverse of `_as_matrix`: what band REACH, the first that sees a whole kernel, is made
+    of."""
+    bands = matrix.unflatten(0, (-1, BANDS)).unflatten(2, (-1, BANDS))
+    return bands[:, REACH, :, : 2 * REACH + 1]
 
 
 class MapStem(Stem):

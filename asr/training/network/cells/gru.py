@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -22,6 +21,8 @@ class Gru(TorchCell, nn.GRU):
     a step serves all gates.
     """
 
+    onnx_order = (1, 0, 2)  # torch has r, z, n; ONNX z, r, n
+
     def step(self, frame: Tensor, state: State) -> State:
         w, r, b, d = self.parameters()
         entering, remembered = (
@@ -34,17 +35,7 @@ class Gru(TorchCell, nn.GRU):
         hidden = (1.0 - update) * candidate + update * state["hidden"]
         return {"reset gate": reset, "update gate": update, "hidden": hidden}
 
-    def onnx_weights(self) -> tuple[Tensor, ...]:
-        w, r, *biases = (_onnx_gates(weights) for weights in self.parameters())
-        return tuple(weights.unsqueeze(0) for weights in (w, r, torch.cat(biases)))
-
     @staticmethod
     def write(op: Any, frames: Any, states: Sequence[Any], weights: Sequence[Any]) -> Any:
         size = weights[1].shape[-1]
         return op.GRU(frames, *weights, None, *states, hidden_size=size, linear_before_reset=1)
-
-
-def _onnx_gates(weights: Tensor) -> Tensor:
-    """Torch orders the gates r, z, n; ONNX z, r, n."""
-    r, z, n = weights.chunk(3)
-    return torch.cat([z, r, n])

@@ -3,11 +3,12 @@
 from collections.abc import Sequence
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
 from asr.training.network.cells.cell import State, TorchCell
+
+ONNX_ORDER = (0, 3, 1, 2)  # of the gates: torch has i, f, g, o; ONNX i, o, f, g
 
 
 class Lstm(TorchCell, nn.LSTM):
@@ -24,6 +25,7 @@ class Lstm(TorchCell, nn.LSTM):
     """
 
     states = ("hidden", "cell")
+    onnx_order = ONNX_ORDER
 
     def __init__(self, inputs: int, hidden_size: int) -> None:
         super().__init__(inputs, hidden_size)
@@ -44,17 +46,7 @@ class Lstm(TorchCell, nn.LSTM):
         gates = {"input gate": i, "forget gate": f, "output gate": o}
         return gates | {"hidden": o * cell.tanh(), "cell": cell}
 
-    def onnx_weights(self) -> tuple[Tensor, ...]:
-        w, r, *biases = (onnx_gates(weights) for weights in self.parameters())
-        return tuple(weights.unsqueeze(0) for weights in (w, r, torch.cat(biases)))
-
     @staticmethod
     def write(op: Any, frames: Any, states: Sequence[Any], weights: Sequence[Any]) -> Any:
         size = weights[1].shape[-1]
         return op.LSTM(frames, *weights, None, *states, hidden_size=size)
-
-
-def onnx_gates(weights: Tensor) -> Tensor:
-    """Reorder gates along the first axis: torch has i, f, g, o; ONNX i, o, f, g."""
-    i, f, g, o = weights.chunk(4)
-    return torch.cat([i, o, f, g])

@@ -7,8 +7,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from asr.training.network.cells.cell import Cell, State, initialise
-from asr.training.network.cells.lstm import onnx_gates
+from asr.training.network.cells.cell import Cell, State, initialise, reorder, restore_order
+from asr.training.network.cells.lstm import ONNX_ORDER
 
 sigmoid_backward = torch.ops.aten.sigmoid_backward.grad_input
 tanh_backward = torch.ops.aten.tanh_backward.grad_input
@@ -44,6 +44,11 @@ class Peephole(Cell):
         """W, R and b, gates in the order i, f, g, o."""
         return self.weight_ih, self.weight_hh, self.bias
 
+    def take_matrices(self, w: Tensor, r: Tensor, b: Tensor) -> None:
+        """The inverse of `matrices`."""
+        for own, given in zip((self.weight_ih, self.weight_hh, self.bias), (w, r, b), strict=True):
+            own.data.copy_(given)
+
     def run(self, frames: Tensor, state: State) -> tuple[Tensor, State]:
         w, r, b = self.matrices()
         projected = functional.linear(frames.transpose(0, 1), w, b)
@@ -64,10 +69,17 @@ class Peephole(Cell):
         return gates | {"hidden": o * cell.tanh(), "cell": cell}
 
     def onnx_weights(self) -> tuple[Tensor, ...]:
-        w, r, b = (onnx_gates(weights) for weights in self.matrices())
+        w, r, b = (reorder(weights, ONNX_ORDER) for weights in self.matrices())
         i, f, o = self.peepholes
         b, p = torch.cat([b, torch.zeros_like(b)]), torch.cat([i, o, f])
         return tuple(weights.unsqueeze(0) for weights in (w, r, b, p))
+
+    def take_onnx_weights(self, weights: Sequence[Tensor]) -> None:
+        w, r, biases, p = (tensor.squeeze(0) for tensor in weights)
+        b = biases.unflatten(0, (2, -1)).sum(dim=0)  # one of the two is all zeros
+        self.take_matrices(*(restore_order(gates, ONNX_ORDER) for gates in (w, r, b)))
+        i, o, f = p.chunk(3)
+        self.peepholes.data.copy_(torch.stack([i, f, o]))
 
     @staticmethod
     def write(op: Any, frames: Any, states: Sequence[Any], weights: Sequence[Any]) -> Any:

@@ -3,8 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
-import torch
-from torch import Tensor, nn
+from torch import nn
 
 from asr.training.network.cells.cell import TorchCell
 
@@ -17,10 +16,6 @@ class Rnn(TorchCell, nn.RNN):
     The gradient of h_t by h_{t-k} is a product of k factors diag(1 - h^2) R: it vanishes or
     explodes with k (Bengio et al., 1994).
     """
-
-    def onnx_weights(self) -> tuple[Tensor, ...]:
-        w, r, b, d = self.parameters()
-        return tuple(weights.unsqueeze(0) for weights in (w, r, torch.cat([b, d])))
 
     @staticmethod
     def write(op: Any, frames: Any, states: Sequence[Any], weights: Sequence[Any]) -> Any:

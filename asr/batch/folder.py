@@ -8,8 +8,11 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from asr.batch.sources import Source
+from asr.batch.workers import File
+from asr.decode.keywords.typed import SpotOptions
 from asr.decode.options import DecodeOptions
 from asr.files import read_bytes, whole_file, writing
+from asr.model import language_model_of, model_path
 from features.audio import AudioError
 from features.errors import EarshotError
 
@@ -25,22 +28,31 @@ class OutputError(EarshotError, ValueError):
 class Origin:
     """What a transcript was made from and how: while that is so, it need not be made again.
 
-    modified: in nanoseconds. made_by: a hash of the model and of the options.
+    modified: in nanoseconds, or what a service has for it. made_by: a hash of the model and of the
+    options.
     """
 
     file: str
     size: int
-    modified: int
+    modified: int | str
     made_by: str
 
 
-def fingerprint(model: Path, options: DecodeOptions) -> str:
-    """Return a hash of what decides a transcript: the options, and what the model and the files
-    that they name contain. Raises ReadError."""
+def fingerprint(model: Path, options: DecodeOptions | SpotOptions | None) -> str:
+    """Return a hash of what decides results: the options, and what the model and the files
+    that they name, or that stand beside it, contain. Raises ReadError."""
     digest = hashlib.sha256(repr(options).encode())
-    for path in (model, *options.files):
+    files: tuple[Path, ...] = ()
+    if isinstance(options, DecodeOptions):
+        files = options.beside(language_model_of(model)).files
+    for path in (model, *files):
         digest.update(hashlib.sha256(read_bytes(path, "a file")).digest())
     return digest.hexdigest()
+
+
+def made_by(model: str, options: DecodeOptions | SpotOptions | None) -> str:
+    """Return the fingerprint of a model, by its name, and options. Raises ReadError, ModelError."""
+    return fingerprint(model_path(model), options)
 
 
 class OutputFolder:
@@ -56,7 +68,7 @@ class OutputFolder:
         self._made_by = made_by
         self._journal = folder / JOURNAL
         self._origins = self._read_journal()
-        self._new_origins: dict[Path, Origin] = {}
+        self._new_origins: dict[File, Origin] = {}
         # Written anew, it loses the half line that a run may have left when it was cut off.
         lines = (_line(place, origin) for place, origin in self._origins.items())
         _write(self._journal, "".join(lines))
@@ -92,11 +104,8 @@ class OutputFolder:
 
     def _is_current(self, source: Source) -> bool:
         """Return whether its transcript is there. Its origin is noted before the file is read."""
-        place, size, modified = self._place(source), 0, 0
-        with contextlib.suppress(OSError):  # a file that cannot be examined fails when it is read
-            facts = source.path.stat()
-            size, modified = facts.st_size, facts.st_mtime_ns
-        origin = Origin(str(source.path.resolve()), size, modified, self._made_by)
+        place = self._place(source)
+        origin = Origin(*source.state(), self._made_by)
         self._new_origins[source.path] = origin
         return self._origins.get(place.as_posix()) == origin and (self._folder / place).exists()
 

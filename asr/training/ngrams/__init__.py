@@ -1,0 +1,1 @@
+"""N-gram language models from texts: counted, smoothed, mixed and pruned."""

@@ -1,0 +1,147 @@
+"""Archives by Ray: a cluster on this machine, and what can be wrong with one that is elsewhere."""
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+import soundfile
+
+from asr.batch.ray_engine import EngineError, Job
+from asr.batch.shards import Sink
+from asr.batch.store import Store
+from asr.transcripts.formats import ShardFormat
+from tests.support.commands import ASR, environment, hide_packages, run_asr
+from tests.support.tiny_models import SAMPLE_RATE, tones
+
+on_a_cluster = pytest.mark.skipif(
+    "EARSHOT_RAY" not in os.environ, reason="starts Ray's nodes; set EARSHOT_RAY=1 to run it"
+)
+
+FILES = 120
+FAIR = {
+    "RAY_worker_niceness": "0"
+}  # else whatever runs beside the tests comes before Ray's workers
+
+
+@pytest.fixture(scope="module")
+def archive(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("archive")
+    for number in range(FILES):
+        soundfile.write(folder / f"{number:03}.wav", tones("a", "b"), SAMPLE_RATE)
+    (folder / "poisoned.wav").write_bytes(b"RIFF____WAVE")
+    return folder
+
+
+def check(out: Path, archive: Path) -> None:
+    """Each file has a row, once, and only the poisoned one failed."""
+    lines = [line for part in out.glob("part-*") for line in part.read_text().splitlines()]
+    rows = [json.loads(line) for line in lines]
+    assert sorted(row["file"] for row in rows) == sorted(map(str, archive.iterdir()))
+    assert [Path(row["file"]).name for row in rows if "error" in row] == ["poisoned.wav"]
+    assert {row["text"] for row in rows if "text" in row} == {"ab"}
+
+
+@pytest.mark.slow
+@on_a_cluster
+def test_ray_writes_the_same_rows(archive: Path, speech_model: Path, tmp_path: Path) -> None:
+    pytest.importorskip("ray", reason="comes with the extra ray")
+    command = ("transcribe", archive, "-m", speech_model, "-o", tmp_path / "out")
+    result = run_asr(*command, "--engine", "ray", "--jobs", 2, **FAIR)
+    assert result.returncode == 2, result.stderr
+    assert f"error: 1 of {FILES + 1} files failed" in result.stderr
+    check(tmp_path / "out", archive)
+    again = run_asr(*command, "--shards", "jsonl")  # any engine goes on with what another began
+    assert f"{FILES + 1} of {FILES + 1} files were done before" in again.stderr
+
+
+@pytest.mark.slow
+@on_a_cluster
+@pytest.mark.parametrize("victim", ["MapWorker", "driver"])
+def test_ray_loses_and_doubles_nothing_when_it_is_killed(
+    archive: Path, speech_model: Path, tmp_path: Path, victim: str
+) -> None:
+    pytest.importorskip("ray", reason="comes with the extra ray")
+    out = tmp_path / "out"
+    command = [*ASR, "transcribe", str(archive), "-m", str(speech_model), "-o", str(out)]
+    command += ["--engine", "ray", "--jobs", "1"]
+    with subprocess.Popen(command, env=environment(**FAIR), stderr=subprocess.DEVNULL) as process:
+        while process.poll() is None and not list(out.glob("part-*")):  # in the second shard
+            time.sleep(0.05)
+        if victim == "driver":
+            process.kill()
+        else:
+            for actor in _below(process.pid, victim):
+                os.kill(actor, signal.SIGKILL)
+        process.wait(timeout=500)
+    if victim == "driver":
+        assert subprocess.run(command, env=environment(**FAIR), timeout=500).returncode in (0, 2)
+    check(out, archive)
+
+
+def _below(ancestor: int, title: str) -> list[int]:
+    """Processes under `ancestor` whose command line has this in it."""
+    found, waiting = [], [ancestor]
+    while waiting:
+        process = Path(f"/proc/{waiting.pop()}")
+        try:
+            waiting += map(int, (process / f"task/{process.name}/children").read_text().split())
+            if title in (process / "cmdline").read_text():
+                found.append(int(process.name))
+        except OSError:
+            continue
+    return found
+
+
+def test_a_missing_engine_is_one_line(archive: Path, speech_model: Path, tmp_path: Path) -> None:
+    hidden = hide_packages(tmp_path / "hidden", "ray")
+    command = ("transcribe", archive, "-m", speech_model, "-o", tmp_path / "out")
+    result = run_asr(*command, "--engine", "ray", **hidden)
+    assert (result.returncode, result.stderr.count("\n")) == (2, 1)
+    assert '--engine ray needs ray, which is not installed; pip install "earshot-asr[ray]"' in (
+        result.stderr
+    )
+
+
+def test_an_address_that_does_not_answer_is_one_line(
+    archive: Path, speech_model: Path, tmp_path: Path
+) -> None:
+    pytest.importorskip("ray", reason="comes with the extra ray")
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+    for address, problem in (
+        (f"127.0.0.1:{port}", "no Ray cluster answers there"),
+        ("somewhere", "is no --address of a Ray cluster"),
+    ):
+        result = run_asr(
+            *("transcribe", archive, "-m", speech_model, "-o", tmp_path / "out"),
+            *("--engine", "ray", "--address", address),
+        )
+        assert result.returncode == 2 and result.stderr.count("\n") == 1, result.stderr
+        assert f"error: {address}: " in result.stderr and problem in result.stderr
+
+
+def start() -> None:
+    """Stands for what would open a model."""
+
+
+def fingerprint() -> str:
+    return "this model"
+
+
+@pytest.mark.parametrize(
+    ("version", "wanted", "problem"),
+    [("0.0.0", "this model", "and the driver has 0.0.0"), (None, "that model", "another model")],
+)
+def test_a_machine_with_something_else_installed_is_refused(
+    tmp_path: Path, version: str | None, wanted: str, problem: str
+) -> None:
+    sink = Sink(Store(str(tmp_path)), ShardFormat.jsonl)
+    versions = {} if version is None else {"version": version}
+    job = Job(start, sink, fingerprint, wanted, **versions)  # type: ignore[arg-type]
+    with pytest.raises(EngineError, match=problem):
+        job.check()
