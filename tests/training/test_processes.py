@@ -6,11 +6,14 @@ import math
 import subprocess
 import sys
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from torch._C._distributed_c10d import FileStore
 
 from asr.training.config import read_config
 from asr.training.data.batches import Batches
@@ -18,6 +21,7 @@ from asr.training.data.corpus import load_corpus
 from asr.training.data.plan import plan_epoch
 from asr.training.losses import batch_loss
 from asr.training.network.acoustic import AcousticModel
+from asr.training.processes import ProcessesError, fresh_part
 from asr.training.run import start_run
 from asr.training.train import train, train_step
 from tests.support.commands import ASR, environment
@@ -141,6 +145,27 @@ def test_processes_that_torchrun_starts_again_go_on(recipe: Path) -> None:
     assert [entry["step"] for entry in one] == [entry["step"] for entry in two]
     for figure in one[-1].keys() - {"seconds"}:
         assert two[-1][figure] == pytest.approx(one[-1][figure], rel=BOUND), figure
+
+
+def test_processes_that_start_again_meet_where_nobody_was_before(tmp_path: Path) -> None:
+    store = FileStore(str(tmp_path / "store"), 3)
+    starts = []
+    for _ in range(2):  # the second finds what the first left in the store
+        with ThreadPoolExecutor(3) as threads:
+            ranks = reversed(range(3))
+            parts = list(threads.map(lambda rank: fresh_part(store, rank, 3), ranks))
+        for rank, part in enumerate(parts):
+            part.set(f"of {rank}", str(rank))
+        assert all(part.get(f"of {rank}") == b"%d" % rank for part in parts for rank in range(3))
+        starts.append(parts[0])
+        parts[0].set(f"start {len(starts)}", "")
+    assert not starts[1].check(["start 1"])
+
+
+def test_processes_that_never_start_are_missed(tmp_path: Path) -> None:
+    store = FileStore(str(tmp_path / "store"), 3)
+    with pytest.raises(ProcessesError, match="2 of the 3 processes of this training did not start"):
+        fresh_part(store, 0, 3, patience=timedelta(seconds=0.2))
 
 
 def test_the_shares_of_processes_add_up_to_the_loss(recipe: Path) -> None:
