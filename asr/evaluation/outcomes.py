@@ -16,7 +16,7 @@ from asr.evaluation.trials import Trial
 from asr.events import Detection, Word
 from asr.model import Model
 from asr.recognise import transcribe
-from asr.runtime.scorers import scorer_for
+from asr.runtime.scorers import Scores, scorer_for
 from features.audio import AudioError
 
 logger = logging.getLogger(__name__)
@@ -64,25 +64,26 @@ def run_trials(
             logger.warning("%s: left out", error)
             continue
         started = time.perf_counter()
+        runs: list[Scores] = []
+        fired, words = (), ()
         if model.card.task == "ctc":
             transcript = transcribe(model, waveform, options=options)
-            hypothesis = transcript.text
+            hypothesis, words = transcript.text, transcript.words
         else:
-            transcript = None
-            hypothesis = decide(model, waveform)
+            runs = _scores(model, waveform)
+            fired = _fired(triggers[0], runs)
+            hypothesis = _label(model.card, len(waveform), runs, fired)
         seconds = time.perf_counter() - started
-        duration = len(waveform) / model.card.sample_rate
-        triggered = [()] if transcript else _triggered(model, triggers, waveform)
         yield Outcome(
             trial.group,
             trial.speaker,
             trial.reference,
             hypothesis,
-            duration,
+            len(waveform) / model.card.sample_rate,
             seconds,
-            fired=triggered[0],
-            swept=tuple(triggered[1:]),
-            words=transcript.words if transcript else (),
+            fired=fired,
+            swept=tuple(_fired(trigger, runs) for trigger in triggers[1:]),
+            words=words,
             marked=trial.marked,
             traits=trial.traits,
             waveform=trial.waveform,
@@ -99,27 +100,33 @@ def _triggers(card: ModelCard) -> list[Decoder]:
     return [KeywordTrigger(card) for card in cards]
 
 
-def _triggered(
-    model: Model, triggers: Sequence[Decoder], waveform: np.ndarray
-) -> list[tuple[str, ...]]:
-    """The keywords that a stream with each decoder would report."""
-    runs = scorer_for(model, model.card.closing_silence).finish(waveform)
-    fired = []
-    for trigger in triggers:
-        trigger.reset()
-        events = [*(event for run in runs for event in trigger.push(run)), *trigger.finish()]
-        fired.append(tuple(event.label for event in events if isinstance(event, Detection)))
-    return fired
-
-
 def decide(model: Model, waveform: np.ndarray) -> str:
     """One label for a whole recording: the one at the end if the window holds all of it, else the
     keyword that a stream reports first, or if there is none what else is likeliest at the end."""
-    card = model.card
+    runs = _scores(model, waveform)
+    return _label(model.card, len(waveform), runs, _fired(KeywordTrigger(model.card), runs))
+
+
+def _scores(model: Model, waveform: np.ndarray) -> list[Scores]:
+    """What the trigger of a stream is given, to its end."""
+    return scorer_for(model, model.card.closing_silence).finish(waveform)
+
+
+def _fired(trigger: Decoder, runs: Sequence[Scores]) -> tuple[str, ...]:
+    """The keywords that a stream with this decoder would report."""
+    trigger.reset()
+    events = [*(event for run in runs for event in trigger.push(run)), *trigger.finish()]
+    return tuple(event.label for event in events if isinstance(event, Detection))
+
+
+def _label(card: ModelCard, samples: int, runs: Sequence[Scores], fired: tuple[str, ...]) -> str:
+    """The answer to a recording of so many samples: see `decide`."""
     answers = range(len(card.labels))
-    if card.window_length is None or len(waveform) > card.window_length:
-        if fired := _triggered(model, [KeywordTrigger(card)], waveform)[0]:
+    if card.window_length is None or samples > card.window_length:
+        if fired:
             return fired[0]
         answers = [k for k in answers if card.labels[k] in card.background] or answers
-    last = model.log_probs(waveform)[-1]
+    # At the end of the sound, before the silence that closes a stream.
+    reached = (run for run in runs if run.end + run.silence >= samples + card.look_ahead)
+    last = next(reached, runs[-1]).log_probs[-1]
     return card.labels[max(answers, key=lambda k: last[k])]

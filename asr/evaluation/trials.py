@@ -115,10 +115,11 @@ def _read(source: SourceConfig) -> list[Recording]:
 
 
 def held_out_trials(model: Model, config: Config, recipe: Path) -> Selection:
-    """List what a training recipe holds out, just as it was validated in training.
+    """List what a training recipe holds out: the recordings and the noises that it validates on.
 
-    recipe: where `config` comes from, for errors. What is left out is counted, and said in a
-    warning. Raises EarshotError; EvaluationError if nothing is left.
+    Recordings are whole, as a user would give them, also where validation crops them to the window
+    of a classifier. recipe: where `config` comes from, for errors. What is left out is counted, and
+    said in a warning. Raises EarshotError; EvaluationError if nothing is left.
     """
     if config.model.head.kind != model.card.task:
         raise EvaluationError(
@@ -144,8 +145,7 @@ def _held_out(config: Config, corpus: Corpus) -> Iterator[Trial]:
         else:
             r = item.example.recording
             source = config.data.sources[r.source].name
-            waveform = lambda item=item: item.waveform(noises)  # noqa: E731
-            yield Trial(source, r.speaker, r.text, waveform, r.marked, r.traits)
+            yield Trial(source, r.speaker, r.text, item.example.waveform, r.marked, r.traits)
 
 
 def _fitting(

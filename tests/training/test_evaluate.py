@@ -11,15 +11,34 @@ import soundfile
 from asr.evaluation.accuracy import evaluate
 from asr.evaluation.figures import error_rates, summarise
 from asr.evaluation.intervals import bootstrap_interval, share_interval, wilson_interval
-from asr.evaluation.outcomes import SWEEP, Outcome
+from asr.evaluation.outcomes import SWEEP, Outcome, decide, run_trials
 from asr.evaluation.report import print_evaluation
-from asr.evaluation.trials import EvaluationError, expected, read_trials
+from asr.evaluation.trials import EvaluationError, Trial, expected, read_trials
+from asr.events import Detection
 from asr.model import Model, load
+from asr.runtime.session import State
+from asr.stream import Stream
+from export.export import export_run
 from tests.support import tiny_models
 from tests.support.commands import run_asr
 from tests.support.tiny_models import SAMPLE_RATE, tones
+from tests.support.tiny_runs import ENCODERS, HEADS, save_run
 
 RATES = {"n", "accuracy", "accuracy_interval", "cer", "cer_interval", "wer", "wer_interval"}
+
+RECIPE = """
+name = "tones"
+data.cache = "cache"
+model.head = {kind = "classify", labels = ["low", "high"], window = 0.08}
+
+[[data.sources]]
+path = "words"
+name = "tones"
+licence = "CC0"
+attribution = "a machine"
+speaker = '(\\d)\\.wav$'
+validation_speakers = ["0", "1"]
+"""
 
 
 @pytest.fixture
@@ -130,6 +149,49 @@ def test_the_command_names_what_it_leaves_out_in_one_line(
     (line,) = result.stderr.splitlines()
     assert line.startswith(f"warning: {manifest}: left out 1 whose texts ")
     assert json.loads((tmp_path / "figures.json").read_text())["n"] == 1
+
+
+class CountedSteps(Model):
+    """A model that counts the samples that it is run on."""
+
+    samples = 0
+
+    def step(self, pcm: np.ndarray, state: State) -> tuple[np.ndarray, State]:
+        self.samples += pcm.shape[1]
+        return super().step(pcm, state)
+
+
+@pytest.mark.parametrize("encoder", ["lstm", "latency-controlled", "whole"])
+def test_one_run_of_a_classifier_answers_and_fires(tmp_path: Path, encoder: str) -> None:
+    """The answer to a short clip is that at its end, not that in the silence which closes it."""
+    run = tmp_path / "run"
+    save_run(run, ENCODERS[encoder], HEADS["classify"])
+    export_run(run, tmp_path / "model.onnx")
+    model = CountedSteps(tmp_path / "model.onnx")
+    card = model.card
+    generator = np.random.default_rng(0)
+    noises = [generator.normal(0, 0.1, n).astype("f4") for n in (1, 3000, 5121, 8000, 24_000)]
+    trials = [Trial("", "", "yes", lambda noise=noise: noise) for noise in noises]
+    outcomes = list(run_trials(model, trials))
+    once, model.samples = model.samples, 0
+    for noise, made in zip(noises, outcomes, strict=True):
+        stream = Stream(model)
+        events = stream.push(noise) + stream.finish()
+        assert made.fired == tuple(e.label for e in events if isinstance(e, Detection))
+        if len(noise) <= 8000:
+            likeliest = load(model.path).log_probs(noise)[-1].argmax()
+            assert made.hypothesis == decide(load(model.path), noise) == card.labels[likeliest]
+    assert once == model.samples
+
+
+def test_a_recipe_gives_the_model_whole_recordings(tmp_path: Path, keywords: Model) -> None:
+    write_words(tmp_path / "words", "high", "low", "high", "low")
+    recipe = tmp_path / "recipe.toml"
+    recipe.write_text(RECIPE)
+    lengths = {len(trial.waveform()) for trial in read_trials(keywords, recipe).trials}
+    assert lengths == {len(tones("high", seconds=0.6))}
+    figures = evaluate(keywords, recipe)
+    assert (figures["n"], figures["accuracy"], figures["hit_rate"]) == (2, 1.0, 1.0)
 
 
 # How certain it is
