@@ -117,6 +117,7 @@ Execute = Annotated[
 Gate = Annotated[
     bool, typer.Option("--gate", help="Rest the model while it is quiet, which saves power.")
 ]
+Resume = Annotated[bool, typer.Option("--resume", help="Go on where the run was interrupted.")]
 Run = Annotated[Path, typer.Argument(help="The folder of a training run.")]
 Data = Annotated[
     Path, typer.Argument(help="A folder of words, a JSON-lines manifest, or a recipe.")

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from asr.cli.errors import CommandError, training_packages
-from asr.cli.options import ModelArgument
+from asr.cli.options import ModelArgument, Resume
 from asr.cli.terminal import metered, note, print_line
 
 if TYPE_CHECKING:
@@ -133,9 +133,7 @@ def new(
     false_alarms_per_hour: Budget = None,
     name: NameOption = None,
     out: OutOption = None,
-    resume: Annotated[
-        bool, typer.Option("--resume", help="Go on where the run was interrupted.")
-    ] = False,
+    resume: Resume = False,
 ) -> None:
     """Make a wake word from a phrase alone, without recordings.
 

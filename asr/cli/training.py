@@ -15,6 +15,7 @@ from asr.cli.options import (
     ModelArgument,
     Negatives,
     Overrides,
+    Resume,
     Speaker,
     either,
     spot_options,
@@ -54,9 +55,7 @@ def train(
         ),
     ],
     overrides: Overrides = None,
-    resume: Annotated[
-        bool, typer.Option("--resume", help="Go on where the run was interrupted.")
-    ] = False,
+    resume: Resume = False,
     speaker: Annotated[
         str | None,
         typer.Option(
