@@ -16,7 +16,7 @@ from asr.model import bundled_models, model_path
 from asr.training.checkpoint import LAST, Progress, best_checkpoint, build_model, load_checkpoint
 from asr.training.config import Config, expand, parse_config
 from asr.training.data.batches import epoch_batches
-from asr.training.data.corpus import Corpus, load_corpus
+from asr.training.data.corpus import Corpus, load_corpus, warn_of_untaught
 from asr.training.losses import in_bf16
 from asr.training.network.acoustic import AcousticModel
 from asr.training.network.language import LanguageModel
@@ -71,6 +71,8 @@ def start_run(config: Config, device: torch.device, rank: int, world: int) -> Ru
     options = config.optimisation
     precision = "bf16" if in_bf16(options, device) else "fp32"
     corpus = load_corpus(config)
+    if config.classifies:
+        warn_of_untaught(config, corpus)
     torch.manual_seed(options.seed)
     model = build_model(config, len(corpus.labels.names))
     model.encoder.truncate = options.truncate

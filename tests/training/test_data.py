@@ -20,7 +20,13 @@ import asr.training
 from asr.training.config import Config, parse_config, read_config
 from asr.training.data.batches import Batches, loader
 from asr.training.data.cache import CacheError, PcmCache
-from asr.training.data.corpus import NOISE_HELD_OUT, Corpus, Example, load_corpus
+from asr.training.data.corpus import (
+    NOISE_HELD_OUT,
+    Corpus,
+    Example,
+    load_corpus,
+    warn_of_untaught,
+)
 from asr.training.data.items import Item
 from asr.training.data.labels import BLANK, SILENCE, UNKNOWN, Labels
 from asr.training.data.plan import plan_epoch, plan_validation
@@ -254,10 +260,13 @@ def test_folders_are_shown_as_they_are_spelled(tmp_path: Path) -> None:
 def test_nothing_that_stands_against_the_words_is_warned_of(
     folder: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    load_corpus(classifier(folder, tmp_path))
-    assert "nothing teaches" not in caplog.text
     head = {"kind": "classify", "labels": ["yes", "no", "left", "stop"]}
-    load_corpus(settings_for(tmp_path, [source(folder / "words", speaker=BY_NAME)], head))
+    words_alone = settings_for(tmp_path, [source(folder / "words", speaker=BY_NAME)], head)
+    config = classifier(folder, tmp_path)
+    warn_of_untaught(config, load_corpus(config))
+    corpus = load_corpus(words_alone)  # to measure on, too, where it teaches nothing
+    assert "nothing teaches" not in caplog.text
+    warn_of_untaught(words_alone, corpus)
     assert "what is none of the words" in caplog.text
     assert "silence and noise" in caplog.text
 

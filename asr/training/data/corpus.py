@@ -102,7 +102,7 @@ def load_corpus(config: Config) -> Corpus:
     if SILENCE in labels.background and not noises:
         raise DataError(f"no noise can be read to learn {SILENCE} from; check the noise sources")
     if config.classifies:
-        _check_classes(config, labels, train, [_as_spelled(r) for r in speech])
+        _check_classes(labels, train, [_as_spelled(r) for r in speech])
     return Corpus(labels, train, validation, noises, validation_noises)
 
 
@@ -112,8 +112,8 @@ def _as_spelled(recording: Recording) -> str:
     return folder if plain_label(folder) == recording.text else recording.text
 
 
-def _check_classes(config: Config, labels: Labels, train: list[Example], texts: list[str]) -> None:
-    """Raise DataError for a label without recordings; warn if nothing stands against the words."""
+def _check_classes(labels: Labels, train: list[Example], texts: list[str]) -> None:
+    """Raise DataError for a label without recordings."""
     taught = {example.targets[0] for example in train}
     for number, label in enumerate(labels.names):
         if label not in labels.background and number not in taught:
@@ -121,18 +121,22 @@ def _check_classes(config: Config, labels: Labels, train: list[Example], texts: 
                 f"no recording to train on says '{label}'; there are folders or texts "
                 f"{_some(texts)}; check the spelling in head.labels"
             )
-    name = config.name
-    if UNKNOWN not in labels.names or labels.names.index(UNKNOWN) not in taught:
+
+
+def warn_of_untaught(config: Config, corpus: Corpus) -> None:
+    """Warn if nothing stands against the words of a classifier that is to be trained."""
+    names, taught = corpus.labels.names, {example.targets[0] for example in corpus.train}
+    if UNKNOWN not in names or names.index(UNKNOWN) not in taught:
         logger.warning(
             "%s: nothing teaches what is none of the words, so the model will report them in any "
             "speech; add a source with other words (folders that are no labels)",
-            name,
+            config.name,
         )
-    if SILENCE not in labels.names:
+    if SILENCE not in names:
         logger.warning(
             "%s: nothing teaches silence and noise, so the model will report words in them; add a "
             'source of kind = "noise"',
-            name,
+            config.name,
         )
 
 
