@@ -337,7 +337,8 @@ def _output_folder(output: str, format: Format, made_by: str) -> "Iterator[Outpu
     if is_url(output):
         raise CommandError("a file for each goes into a folder of this machine; add --shards jsonl")
     folder = Path(output)
-    if folder.is_file():
+    named_like_a_file = folder.suffix[1:] in {*Format} and not folder.is_dir()
+    if folder.is_file() or named_like_a_file:
         raise CommandError(
             f"{shown(output)} is a file and --output names a folder; "
             "write one transcript to a file with > FILE"

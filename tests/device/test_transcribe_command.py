@@ -208,6 +208,9 @@ def test_output_is_a_folder(tmp_path: Path, recordings: Path, model: Path) -> No
     message = f"error: {out} is a file and --output names a folder; write one transcript to a file"
     assert (result.returncode, result.stdout) == (2, "") and result.stderr.startswith(message)
     assert out.read_text() == "mine"
+    result = run_asr("transcribe", recordings / "one.wav", "-m", model, "-o", tmp_path / "new.srt")
+    assert result.returncode == 2 and "new.srt is a file and --output names" in result.stderr
+    assert not (tmp_path / "new.srt").exists()
 
 
 def test_a_pipe_is_not_shared_out(model: Path) -> None:
