@@ -28,6 +28,8 @@ TRAINING_PACKAGES = {
 }
 SERVER_PACKAGES = {"starlette", "uvicorn", "websockets", "wyoming", "h11"}
 
+RAW = "Value error, "  # what Typer leaves of an exception before what it says
+
 FAILED = 2
 CLOSED_PIPE = 1
 
@@ -88,7 +90,7 @@ def _packages(names: set[str], extra: str) -> Iterator[None]:
 
 def _refuse(error: Any) -> int:
     """Say what is wrong with the command line."""
-    message = " ".join(error.format_message().split()).rstrip(".")
+    message = " ".join(error.format_message().split()).rstrip(".").replace(RAW, "")
     if message:  # else no command was named, and the help has been shown
         path = error.ctx.command_path if error.ctx else "asr"
         complain(f"{message[0].lower()}{message[1:]}; see '{path} --help'")

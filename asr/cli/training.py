@@ -111,6 +111,8 @@ def train(
         "--out": out,
         "--config": config,
     }
+    if not data.exists():
+        raise CommandError(f"{data}: no such folder of words or TOML file; check the path")
     if not data.is_dir():
         if of_folders := [option for option, value in given.items() if value is not None]:
             raise CommandError(

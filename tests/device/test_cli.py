@@ -246,6 +246,10 @@ def test_training_commands_without_torch_say_what_to_install(
     [
         (("transcribe", "--hlp"), "no such option: --hlp"),
         (("transcribe", "a.wav", "--jobs", "0"), "invalid value for '--jobs' / '-j'"),
+        (
+            ("transcribe", "a", "-f", "doc"),
+            "invalid value for '--format' / '-f': 'doc' is not one of",
+        ),
         (("info",), "missing argument 'MODEL'; see 'asr info --help'"),
         (("dance",), "no such command 'dance'; see 'asr --help'"),
         (("lm", "dance"), "no such command 'dance'; see 'asr lm --help'"),
@@ -256,6 +260,12 @@ def test_a_usage_error_is_one_line(arguments: tuple[str, ...], message: str) -> 
     (line,) = result.stderr.splitlines()
     assert line.startswith(f"error: {message}") and line.endswith("--help'")
     assert (result.returncode, result.stdout) == (2, "")
+
+
+def test_nothing_to_train_on_is_named() -> None:
+    result = run_asr("train", "nope")
+    message = "error: nope: no such folder of words or TOML file; check the path\n"
+    assert (result.stderr, result.returncode) == (message, 2)
 
 
 def test_the_version_is_shown() -> None:

@@ -84,7 +84,7 @@ def read_source(index: int, source: SourceConfig) -> list[Recording]:
     elif path.is_dir():
         entries = _folder_entries(path, source)
     else:
-        raise DataError(f"{path}: is neither a folder of words nor a .jsonl manifest")
+        raise DataError(f"{path}: is neither a folder of words nor a .jsonl manifest; name one")
     if source.texts:
         entries = _with_texts(source, entries)
     listed = [_recording(index, source, *entry) for entry in entries]
