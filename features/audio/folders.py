@@ -65,8 +65,10 @@ def find_audio(path: str | os.PathLike[str]) -> list[Path]:
 def _why_none(left_out: str) -> str:
     if left_out:
         return f"no audio that can be read here, but {left_out}; {REMEDY}"
-    return "no audio in this folder; looked for " + " ".join(
-        sorted(AUDIO_SUFFIXES | MEDIA_SUFFIXES)
+    known = len(AUDIO_SUFFIXES | MEDIA_SUFFIXES)
+    return (
+        f"no audio in this folder; check the path, or name a file: of names, {known} endings are "
+        "known as audio (.wav, .flac, .ogg, .mp3, .m4a, ...)"
     )
 
 
