@@ -5,7 +5,6 @@ anywhere in a recording that does not say when; all others, a second one of the 
 false alarms. Audio is scored once: its peaks serve for every threshold.
 """
 
-import itertools
 import logging
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -23,7 +22,6 @@ from asr.decode.keywords.typed import (
     PeakFinder,
     SpotOptions,
     Target,
-    sounds_of,
     spellings,
     targets,
 )
@@ -31,6 +29,7 @@ from asr.evaluation.intervals import interval_over, share_interval
 from asr.evaluation.plots import plot_det
 from asr.evaluation.progress import tracked
 from asr.evaluation.report import print_keywords
+from asr.evaluation.streams import times_said
 from asr.evaluation.trials import NO_FOLDER, UNREADABLE, EvaluationError, labelled_recordings
 from asr.files import write_figures
 from asr.model import Model
@@ -137,13 +136,6 @@ def find_said(recording: Recording, keywords: Sequence[Keyword | Target]) -> tup
     counts = [times_said(keyword.text, recording.text) for keyword in keywords]
     times = recording.marked if sum(counts) == 1 else None
     return tuple(Said(k, times) for k, count in enumerate(counts) for _ in range(count))
-
-
-def times_said(keyword: str, text: str) -> int:
-    """How often whole words of a text, run together, make up the keyword."""
-    letters, sounds = sounds_of(text), sounds_of(keyword)
-    bounds = {0, *itertools.accumulate(len(word) for word in text.split())}
-    return sum(letters.startswith(sounds, b) and b + len(sounds) in bounds for b in bounds)
 
 
 class Evaluation:

@@ -2,6 +2,7 @@
 
 import contextlib
 import functools
+import itertools
 import logging
 import multiprocessing
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -24,9 +25,9 @@ from asr.decode.keywords.typed import (
     PeakFinder,
     SpotOptions,
     Target,
+    sounds_of,
     spellings,
 )
-from asr.evaluation.keywords import times_said
 from asr.evaluation.progress import tracked
 from asr.model import Model, ModelError
 from asr.runtime.scorers import Scores, scorer_for
@@ -268,3 +269,10 @@ def watch_in_turn(listener: Listener, given: Sequence[Path]) -> Iterator[tuple[P
             yield path, listener.watch(stream_audio(path, listener.sample_rate))
         except AudioError as error:
             logger.warning("%s: left out", error)
+
+
+def times_said(keyword: str, text: str) -> int:
+    """How often whole words of a text, run together, make up the keyword."""
+    letters, sounds = sounds_of(text), sounds_of(keyword)
+    bounds = {0, *itertools.accumulate(len(word) for word in text.split())}
+    return sum(letters.startswith(sounds, b) and b + len(sounds) in bounds for b in bounds)

@@ -17,7 +17,7 @@ from asr.events import Detection
 from asr.model import load
 from asr.stream import Stream
 from asr.studies.budget import calibrate_alarms, proof
-from tests.support.commands import run_asr
+from tests.support.commands import run_asr, run_python
 from tests.support.tiny_models import FREQUENCIES, SAMPLE_RATE, tones
 
 QUIET = np.zeros(SAMPLE_RATE, np.float32)
@@ -105,6 +105,12 @@ def test_processes_that_share_negatives_give_the_same_figures(
     assert outputs[0] == outputs[1] and figures[0] == figures[1]
     assert json.loads(figures[0])["streams"] == 3
     assert json.loads(figures[0])["all"]["false_alarms"] == 1
+
+
+def test_processes_that_share_negatives_need_no_torch() -> None:
+    """Each starts afresh and only runs the model: torch would take it seconds and memory."""
+    result = run_python("import sys, asr.evaluation.streams; print('torch' in sys.modules)")
+    assert result.stdout == "False\n", result.stderr
 
 
 def test_processes_give_the_same_tracks_of_typed_keywords(

@@ -17,9 +17,8 @@ from rich.console import Console
 from asr.decode.keywords.typed import Keyword, SpotOptions
 from asr.evaluation.alarms import Listening, listen
 from asr.evaluation.intervals import share_interval
-from asr.evaluation.keywords import times_said
 from asr.evaluation.report import percent
-from asr.evaluation.streams import Firing, Thresholds, Track, Watcher, watch_in_turn
+from asr.evaluation.streams import Firing, Thresholds, Track, Watcher, times_said, watch_in_turn
 from asr.evaluation.trials import EvaluationError, Trial
 from asr.files import write_figures
 from asr.model import Model
