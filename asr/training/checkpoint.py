@@ -72,7 +72,14 @@ def save_checkpoint(
 
 
 def best_checkpoint(run: Path) -> Path:
-    """Where the best weights of a training run are: in its folder, unless it is a checkpoint."""
+    """Where the best weights of a training run are: in its folder, unless it is a checkpoint.
+
+    Raises CheckpointError if it was stopped before it validated any.
+    """
+    if (run / LAST).exists() and not (run / BEST).exists():
+        raise CheckpointError(
+            f"{run}: was stopped before its first validation; go on with 'asr train ... --resume'"
+        )
     return run / BEST if run.is_dir() else run
 
 

@@ -94,7 +94,7 @@ def start_run(config: Config, device: torch.device, rank: int, world: int) -> Ru
         parameters = sum(p.numel() for p in model.parameters())
         print(
             f"{config.name}: {len(corpus.train)} examples to train on, {len(corpus.validation)} "
-            f"of other speakers to validate, {len(corpus.labels.names)} labels, "
+            f"held out to validate, {len(corpus.labels.names)} labels, "
             f"{parameters / 1e6:.2f} M parameters, on {device} in {precision}, "
             f"{threads_said(options.workers)}"
         )

@@ -96,7 +96,7 @@ def _loop(run: Run) -> None:
     network: nn.Module = run.model
     if run.world > 1:
         network = nn.parallel.DistributedDataParallel(run.model)
-    options, progress = run.config.optimisation, run.progress
+    options, progress, before = run.config.optimisation, run.progress, run.progress.step
     losses: list[Tensor] = []
     waits = Waits()
     with reporting(run) as report, interrupts() as interrupted:
@@ -115,6 +115,11 @@ def _loop(run: Run) -> None:
                 losses, mark = [], time.monotonic()
         if losses:
             _evaluate_and_save(run, losses, waits)
+    if progress.step == before and run.rank == 0:
+        print(
+            f"{run.config.run}: was at its end already, after {before} steps; raise "
+            "optimisation.epochs, minutes or patience to go on"
+        )
 
 
 def _steps(run: Run, waits: Waits) -> Iterator[tuple[list[Batch], float]]:

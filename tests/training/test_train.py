@@ -24,6 +24,7 @@ from asr.training.checkpoint import (
     LAST,
     CheckpointError,
     Progress,
+    best_checkpoint,
     load_checkpoint,
     rebuild,
     save_checkpoint,
@@ -241,6 +242,8 @@ def test_an_interrupt_in_the_first_epoch_saves_and_says_how_to_resume(
     assert progress["step"] == progress["batch"] > 0 and progress["epoch"] == 0
     assert f"stopped at step {progress['step']} and saved" in output
     assert f"go on with: asr train {recipe} {name} data.epoch_seconds=2000" in output
+    with pytest.raises(CheckpointError, match="was stopped before its first validation"):
+        best_checkpoint(run)
 
     train(recipe, [name, "optimisation.epochs=2", *EXACT], resume=True)
     assert metrics(run)[-1]["step"] > progress["step"]
@@ -263,9 +266,12 @@ def test_a_file_cannot_be_the_folder_of_runs(recipe: Path, tmp_path: Path) -> No
             train(recipe, [f"out={out}"], resume=False)
 
 
-def test_a_finished_training_has_nothing_left_to_do(trained: Path, recipe: Path) -> None:
+def test_a_finished_training_has_nothing_left_to_do_and_says_so(
+    trained: Path, recipe: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     before = [(trained / name).read_bytes() for name in (BEST, LAST)]
     train(recipe, [*EXACT], resume=True)
+    assert f"{trained}: was at its end already, after " in capsys.readouterr().out
     assert [(trained / name).read_bytes() for name in (BEST, LAST)] == before
 
 
