@@ -16,6 +16,18 @@ ROOT = Path(__file__).parents[2]
 ASR = [sys.executable, "-c", "from asr.cli import main; main()"]
 DEMO = [sys.executable, str(ROOT / "demo_mic.py")]
 TIMEOUT = 600.0  # seconds
+TRAINS = {  # commands that import torch and what else training needs
+    "adapt",
+    "calibrate",
+    "compare",
+    "evaluate",
+    "explain",
+    "export",
+    "frontier",
+    "new",
+    "train",
+    "tune",
+}
 AT_START = ("PYTHON", "LC_", "LANG", "OMP_", "ORT_", "LD_")  # read once, as a process starts
 
 
@@ -25,14 +37,15 @@ def environment(**changes: str) -> dict[str, str]:
 
 
 class _Template:
-    """The process that forks commands; see tests/support/template.py."""
+    """The process that forks commands, those that train or the others: see template.py."""
 
-    def __init__(self) -> None:
+    def __init__(self, trains: bool) -> None:
         self._lock = threading.Lock()
         self._requests, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self._requests.settimeout(TIMEOUT)
         with theirs:
             program = [sys.executable, "-m", "tests.support.template", str(theirs.fileno())]
+            program += ["train"] * trains
             self._process = subprocess.Popen(
                 program,
                 env=environment(),
@@ -79,7 +92,7 @@ def run_asr(*arguments: object, **changes: str) -> subprocess.CompletedProcess[s
     """Run `asr ARGUMENTS` to its end, forked from a process that has imported what it needs."""
     words = [*map(str, arguments)]
     if sys.platform == "linux" and not any(name.startswith(AT_START) for name in changes):
-        return _template().run(words, environment(**changes))
+        return _template(bool(TRAINS.intersection(words[:1]))).run(words, environment(**changes))
     return _run([*ASR, *words], changes)
 
 

@@ -2,9 +2,11 @@
 
 To start Python and import takes longer than most of what tests have commands do. What is forked is
 a process of its own all the same, with its own arguments, environment, folder, output and end.
+Arguments: the number of the socket that requests come from, and, where these are to train, "train".
 """
 
 import contextlib
+import gc
 import importlib
 import json
 import os
@@ -27,18 +29,6 @@ RECOGNISING = (
     "typer.rich_utils",
 )
 TRAINING = ("asr.training.train", "export.export")
-TRAINS = {  # commands that import all of it
-    "adapt",
-    "calibrate",
-    "compare",
-    "evaluate",
-    "explain",
-    "export",
-    "frontier",
-    "new",
-    "train",
-    "tune",
-}
 
 
 def forked(requests: socket.socket) -> list[str]:
@@ -52,8 +42,6 @@ def forked(requests: socket.socket) -> list[str]:
         if not request:
             sys.exit()
         asked = json.loads(request)
-        if TRAINS.intersection(asked["arguments"][:1]):
-            _import(TRAINING)
         process = os.fork()
         if not process:
             requests.close()
@@ -87,7 +75,8 @@ if __name__ == "__main__":
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # it ends when the tests do
     with contextlib.suppress(EarshotError):  # a command imports what reads its arguments
         app(["info", "no model"], standalone_mode=False)
-    _import(RECOGNISING)
+    _import((*RECOGNISING, *(TRAINING if "train" in sys.argv else ())))
+    gc.freeze()  # or each process would look through all of it again, and copy it, as it ends
     sys.argv[1:] = forked(socket.socket(fileno=int(sys.argv[1])))
     sys.path[0] = ""
     main()
