@@ -2,8 +2,8 @@
 
 import contextlib
 import functools
+import itertools
 import logging
-import logging.handlers
 import multiprocessing
 import signal
 import sys
@@ -12,6 +12,7 @@ import time
 from collections import Counter, deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from logging.handlers import BufferingHandler
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from pathlib import Path
@@ -33,9 +34,11 @@ Result = tuple[int, Any]
 KEPT_WARNINGS = 1000  # of one file; a damaged one has one
 TRIES = 3  # of a file whose process dies
 START_TRIES = 10  # of processes, one after the other, that die before they are ready
-PLENTY = 100  # while more files wait, a process has its next one before it asks for it
+BATCH = 10  # files that a process is given together, fewer as the end comes near
+SHARE = 10  # a batch is at most this part of what waits for a process
+PLENTY = 100  # while more files wait for each of the others, a process has its next batch at hand
 
-REPORT_SECONDS = 0.1  # of the clock, between two reports on one file
+REPORT_SECONDS = 0.1  # of the clock, between two messages within a batch
 
 # What this process has imported a fork need not import again. It is safe where no other thread can
 # hold a lock: on Linux only numpy's BLAS has threads here, and it ends them before a fork, while
@@ -92,44 +95,79 @@ def in_order(results: Iterator[Result]) -> Iterator[Result]:
             due += 1
 
 
-@dataclass(frozen=True)
-class _Done:
-    """How much of a file's audio a process has done."""
-
-    seconds: float
+class _AtWork:
+    """Stands for the result of a file whose process tells only how much it has done."""
 
 
 @dataclass
 class _Worker:
     """A process, the pipes to and from it, and the files that it was given and has not answered:
-    none until it is ready, then the one that it works on, and perhaps the next."""
+    none until it is ready, then the batch that it works on, and perhaps the next."""
 
     process: BaseProcess
     files: Connection
     answers: Connection
     ready: bool = False
-    given: deque[int] = field(default_factory=deque)
+    given: deque[deque[int]] = field(default_factory=deque)
 
-    def take(self) -> Any:
-        """Return its answer, or how much of its file is done (_Done).
+    def take(self) -> list[tuple[Any, float]]:
+        """Return its next answers, the last one perhaps _AtWork, and the seconds of those files
+        that are done.
 
         Raises what is wrong for all files; EOFError, OSError if it died.
         """
-        answer, warnings = self.answers.recv()
+        answers, warnings = self.answers.recv()
         for record in warnings:
             logging.getLogger(record.name).handle(record)
-        if isinstance(answer, EarshotError) and not isinstance(answer, AudioError):
-            raise answer
-        return answer
+        for answer, _ in answers:
+            if isinstance(answer, EarshotError) and not isinstance(answer, AudioError):
+                raise answer
+        return answers
 
-    def give(self, waiting: deque[int], files: Sequence[File]) -> None:
-        """Give it what waits, if it is ready and anything does."""
-        if not self.ready:
-            return
-        while waiting and len(self.given) < (2 if len(waiting) > PLENTY else 1):
-            self.given.append(waiting.popleft())
-            with contextlib.suppress(BrokenPipeError):  # that it died shows in its answer
-                self.files.send(files[self.given[-1]])
+    def answered(self) -> int:
+        """Return the file that it has answered, the first of those that it was given."""
+        index = self.given[0].popleft()
+        if not self.given[0]:
+            self.given.popleft()
+        return index
+
+    def give(self, batch: Sequence[int], files: Sequence[File]) -> None:
+        """Give it files."""
+        self.given.append(deque(batch))
+        with contextlib.suppress(BrokenPipeError):  # that it died shows in its answer
+            self.files.send([files[index] for index in batch])
+
+
+class _Waiting:
+    """Files that are to be given out, in batches that shrink as the end comes near, so that all
+    processes end at about the same time."""
+
+    def __init__(self, count: int, processes: int) -> None:
+        self._files = deque(range(count))
+        self._processes = processes
+        self._alone: set[int] = set()
+
+    def __bool__(self) -> bool:
+        return bool(self._files)
+
+    def put_back(self, files: Iterable[int], alone: bool) -> None:
+        """Have files given out again before all others; alone: each in a batch of its own."""
+        self._files.extendleft(reversed(list(files)))
+        if alone:
+            self._alone.update(files)
+
+    def give(self, worker: _Worker, files: Sequence[File]) -> None:
+        """Give a process what it should have, if it is ready."""
+        ahead = len(self._files) > PLENTY * (self._processes - 1)
+        while worker.ready and self._files and len(worker.given) < (2 if ahead else 1):
+            worker.give(self._batch(), files)
+
+    def _batch(self) -> list[int]:
+        size = max(1, min(BATCH, len(self._files) // (SHARE * self._processes)))
+        batch = [self._files.popleft()]
+        while len(batch) < size and self._alone.isdisjoint((batch[-1], self._files[0])):
+            batch.append(self._files.popleft())
+        return batch
 
 
 class Workers:
@@ -151,36 +189,49 @@ class Workers:
         """Yield the results of files, as `process_files` does.
 
         A file whose process dies is tried again by another one, `TRIES` times in all: who kills a
-        process need not be the file. Left before its end, nothing more can be asked of the workers.
+        process need not be the file. Which file of a batch it was shows when each is tried alone.
+        Left before its end, nothing more can be asked of the workers.
         """
         report = report or _ignore
-        waiting = deque(range(len(files)))
+        waiting = _Waiting(len(files), len(self._workers))
         deaths: Counter[int] = Counter()
         for worker in self._workers:
-            worker.give(waiting, files)
+            waiting.give(worker, files)
         while waiting or any(worker.given for worker in self._workers):
             ends = wait([worker.answers for worker in self._workers])
             for worker in [worker for worker in self._workers if worker.answers in ends]:
                 try:
-                    answer = worker.take()
+                    answers = worker.take()
                 except (EOFError, OSError):  # died between two answers, or within one
                     index = self._replace(worker, waiting)
                     if index is None:
                         continue
                     deaths[index] += 1
                     if deaths[index] < TRIES:
-                        waiting.appendleft(index)
+                        waiting.put_back([index], alone=True)
                     else:
                         yield index, _death(files[index])
                     continue
-                if isinstance(answer, _Done):
-                    report(worker.given[0], answer.seconds)
-                    continue
-                index = worker.given.popleft() if worker.ready else None
-                worker.ready, self._deaths_at_start = True, 0
-                worker.give(waiting, files)
-                if index is not None:
-                    yield index, answer
+                results = self._results(worker, answers, report)
+                waiting.give(worker, files)
+                yield from results
+
+    def _results(
+        self,
+        worker: _Worker,
+        answers: Sequence[tuple[Any, float]],
+        report: Callable[[int, float], None],
+    ) -> list[Result]:
+        """Report on what a process has done, and return what is done whole."""
+        if not worker.ready:
+            worker.ready, self._deaths_at_start = True, 0
+            return []
+        results = []
+        for answer, seconds in answers:
+            report(worker.given[0][0], seconds)
+            if answer is not _AtWork:
+                results.append((worker.answered(), answer))
+        return results
 
     def close(self) -> None:
         """End the processes, whatever they do."""
@@ -189,8 +240,9 @@ class Workers:
             worker.files.close()
             worker.answers.close()
 
-    def _replace(self, worker: _Worker, waiting: deque[int]) -> int | None:
-        """Put another process in the place of a dead one; return the file that it worked on.
+    def _replace(self, worker: _Worker, waiting: _Waiting) -> int | None:
+        """Put another process in the place of a dead one; return the file that it worked on, None
+        if it may have been another one of those that wait again.
 
         Raises WorkerError if one after the other dies before it is ready.
         """
@@ -198,13 +250,15 @@ class Workers:
             self._deaths_at_start += 1
             if self._deaths_at_start >= START_TRIES:
                 raise WorkerError("a process that was to work on files ended at once; try --jobs 1")
-        index = worker.given.popleft() if worker.given else None
-        waiting.extendleft(reversed(worker.given))
+        suspects = worker.given.popleft() if worker.given else deque()
+        waiting.put_back(itertools.chain(*worker.given), alone=False)
+        if len(suspects) > 1:
+            waiting.put_back(suspects, alone=True)
         worker.files.close()
         worker.answers.close()
         worker.process.join()
         self._workers[self._workers.index(worker)] = self._hire()
-        return index
+        return suspects[0] if len(suspects) == 1 else None
 
     def _hire(self) -> _Worker:
         files, to_worker = self._context.Pipe(duplex=False)
@@ -249,39 +303,55 @@ def _work(
     for end in far_ends:
         end.close()
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    warnings = logging.handlers.BufferingHandler(KEPT_WARNINGS)
+    warnings = BufferingHandler(KEPT_WARNINGS)
     logging.getLogger().handlers = [warnings]
     try:
         work = start()
-        answers.send((None, []))
+        answers.send(([(None, 0.0)], []))
         while True:
-            report = _Reporter(answers)
-            result = _result(work, files.recv(), report)
-            report.send()
-            answers.send((result, warnings.buffer))
-            warnings.flush()
+            outbox = _Outbox(answers, warnings)
+            for file in files.recv():
+                outbox.add(_result(work, file, outbox.report))
+            outbox.send()
     except EarshotError as error:
-        answers.send((error, []))
+        answers.send(([(error, 0.0)], []))
     except (EOFError, BrokenPipeError):  # nothing more to do, or nobody to do it for
         return
 
 
-class _Reporter:
-    """Sends how much of a file is done, not more often than anybody looks, and once at its end."""
+class _Outbox:
+    """The answers to a batch, sent at its end, and before that as often as anybody looks."""
 
-    def __init__(self, answers: Connection) -> None:
+    def __init__(self, answers: Connection, warnings: BufferingHandler) -> None:
         self._answers = answers
+        self._warnings = warnings
+        self._kept: list[tuple[Any, float]] = []
         self._seconds = 0.0
         self._sent = time.monotonic()
 
-    def __call__(self, seconds: float) -> None:
+    def report(self, seconds: float) -> None:
+        """Take note that this much of the file at work is done."""
         self._seconds = seconds
-        if time.monotonic() - self._sent >= REPORT_SECONDS:
+        if self._is_due():
+            self.send((_AtWork, seconds))
+
+    def add(self, result: Any) -> None:
+        """Take the result of the file at work."""
+        self._kept.append((result, self._seconds))
+        self._seconds = 0.0
+        if self._is_due():
             self.send()
 
-    def send(self) -> None:
-        self._answers.send((_Done(self._seconds), []))
-        self._sent = time.monotonic()
+    def send(self, *last: tuple[Any, float]) -> None:
+        """Send all that was not sent yet."""
+        if self._kept or last:
+            self._answers.send(([*self._kept, *last], self._warnings.buffer))
+            self._warnings.flush()
+            self._kept.clear()
+            self._sent = time.monotonic()
+
+    def _is_due(self) -> bool:
+        return time.monotonic() - self._sent >= REPORT_SECONDS
 
 
 def _result(work: Work, file: File, report: Report) -> Any:
