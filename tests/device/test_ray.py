@@ -1,12 +1,16 @@
 """Archives by Ray: a cluster on this machine, and what can be wrong with one that is elsewhere."""
 
+import contextlib
+import itertools
 import json
 import os
 import signal
 import socket
 import subprocess
 import time
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import soundfile
@@ -42,7 +46,8 @@ def check(out: Path, archive: Path) -> None:
     lines = [line for part in out.glob("part-*") for line in part.read_text().splitlines()]
     rows = [json.loads(line) for line in lines]
     assert sorted(row["file"] for row in rows) == sorted(map(str, archive.iterdir()))
-    assert [Path(row["file"]).name for row in rows if "error" in row] == ["poisoned.wav"]
+    [failed] = [row["file"] for row in rows if "error" in row]
+    assert failed.endswith("poisoned.wav")
     assert {row["text"] for row in rows if "text" in row} == {"ab"}
 
 
@@ -72,28 +77,79 @@ def test_ray_loses_and_doubles_nothing_when_it_is_killed(
     with subprocess.Popen(command, env=environment(**FAIR), stderr=subprocess.DEVNULL) as process:
         while process.poll() is None and not list(out.glob("part-*")):  # in the second shard
             time.sleep(0.05)
-        if victim == "driver":
-            process.kill()
-        else:
-            for actor in _below(process.pid, victim):
-                os.kill(actor, signal.SIGKILL)
+        victims = [process.pid] if victim == "driver" else _below(process.pid, victim)
+        assert victims and process.poll() is None
+        _kill(victims)
         process.wait(timeout=500)
     if victim == "driver":
         assert subprocess.run(command, env=environment(**FAIR), timeout=500).returncode in (0, 2)
     check(out, archive)
 
 
-def _below(ancestor: int, title: str) -> list[int]:
-    """Processes under `ancestor` whose command line has this in it."""
+@pytest.mark.slow
+@on_a_cluster
+def test_a_cluster_that_loses_a_machine_loses_and_doubles_nothing(
+    archive: Path, speech_model: Path, tmp_path: Path, cluster: Any
+) -> None:
+    """Two nodes of one core each, of which one is killed with all that runs on it, for good."""
+    many, out = tmp_path / "in", tmp_path / "out"
+    many.mkdir()
+    for number, path in itertools.product(range(9), archive.iterdir()):
+        if number == 0 or path.name != "poisoned.wav":
+            (many / f"{number}-{path.name}").hardlink_to(path)
+    command = [*ASR, "transcribe", str(many), "-m", str(speech_model), "-o", str(out)]
+    command += ["--engine", "ray", "--address", cluster.address]
+    with subprocess.Popen(command, env=environment(), stderr=subprocess.PIPE, text=True) as process:
+        while process.poll() is None and len(list(out.glob("part-*"))) < 3:
+            time.sleep(0.05)
+        [node] = cluster.worker_nodes
+        raylet = node.all_processes["raylet"][0].process.pid
+        victims = _below(raylet)
+        assert any("MapWorker" in _title(victim) for victim in victims) and process.poll() is None
+        _kill(victims)
+        _, errors = process.communicate(timeout=500)
+    assert process.returncode == 2, errors
+    check(out, many)
+
+
+@pytest.fixture
+def cluster(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
+    """A Ray cluster of two nodes on this machine."""
+    utils = pytest.importorskip("ray.cluster_utils", reason="comes with the extra ray")
+    for name, value in FAIR.items():
+        monkeypatch.setenv(name, value)
+    cluster = utils.Cluster(initialize_head=True, head_node_args={"num_cpus": 1})
+    try:
+        cluster.add_node(num_cpus=1)
+        cluster.wait_for_nodes()
+        yield cluster
+    finally:
+        cluster.shutdown()
+
+
+def _kill(processes: list[int]) -> None:
+    for process in processes:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(process, signal.SIGKILL)
+
+
+def _title(process: int) -> str:
+    with contextlib.suppress(OSError):
+        return Path(f"/proc/{process}/cmdline").read_text()
+    return ""
+
+
+def _below(ancestor: int, title: str = "") -> list[int]:
+    """`ancestor` and the processes under it, by whichever thread, whose command line has `title`
+    in it."""
     found, waiting = [], [ancestor]
     while waiting:
-        process = Path(f"/proc/{waiting.pop()}")
-        try:
-            waiting += map(int, (process / f"task/{process.name}/children").read_text().split())
-            if title in (process / "cmdline").read_text():
-                found.append(int(process.name))
-        except OSError:
-            continue
+        process = waiting.pop()
+        for children in Path(f"/proc/{process}/task").glob("*/children"):
+            with contextlib.suppress(OSError):
+                waiting += map(int, children.read_text().split())
+        if title in _title(process):
+            found.append(process)
     return found
 
 
