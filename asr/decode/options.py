@@ -32,7 +32,7 @@ from asr.runtime.session import ModelError
 FilePath = str | os.PathLike[str]
 
 BEAM = 32
-DEFAULT_WEIGHTS = Weights(alpha=0.6, beta=1.5, oov=-4.0)
+DEFAULT_WEIGHTS = Weights(alpha=0.8, beta=1.5, oov=0.0)
 BOOST = 1.0
 COMPILED = 4  # guides that are kept ready, for models and options used in turn
 NEURAL = ".onnx"  # the suffix of recurrent language models; all others are n-grams
