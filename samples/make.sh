@@ -8,7 +8,7 @@ trap 'rm -rf "$parts"' EXIT
 espeak-ng -v en-gb -s 150 -w "$parts/yes.wav" "yes"
 flite -voice awb -t "stop." "$parts/stop.wav"
 flite -voice awb -t "erase." "$parts/erase.wav"
-espeak-ng -v en-us+iven -s 110 -w "$parts/ruby.wav" "r. u. b. y."
+espeak-ng -v en-us+m7 -s 110 -w "$parts/ruby.wav" "r. u. b. y."
 flite -voice rms -t "three, one, four, one, five." "$parts/digits.wav"
 flite -voice awb -t "enter seven." "$parts/enter.wav"
 flite -voice awb -t "open." "$parts/open.wav"
