@@ -111,8 +111,6 @@ def train(
         "--out": out,
         "--config": config,
     }
-    if not data.exists():
-        raise CommandError(f"{data}: no such folder of words or TOML file; check the path")
     if not data.is_dir():
         if of_folders := [option for option, value in given.items() if value is not None]:
             raise CommandError(
@@ -122,6 +120,8 @@ def train(
         with training_packages():
             from asr.training.train import train
 
+            if not data.exists():
+                raise CommandError(f"{data}: no such folder of words or TOML file; check the path")
             train(data, overrides or [], resume)
         return
     with training_packages():
