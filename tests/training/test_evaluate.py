@@ -28,7 +28,7 @@ RATES = {"n", "accuracy", "accuracy_interval", "cer", "cer_interval", "wer", "we
 
 RECIPE = """
 name = "tones"
-data.cache = "cache"
+data.cache = "FOLDER/cache"
 model.head = {kind = "classify", labels = ["low", "high"], window = 0.08}
 
 [[data.sources]]
@@ -187,7 +187,7 @@ def test_one_run_of_a_classifier_answers_and_fires(tmp_path: Path, encoder: str)
 def test_a_recipe_gives_the_model_whole_recordings(tmp_path: Path, keywords: Model) -> None:
     write_words(tmp_path / "words", "high", "low", "high", "low")
     recipe = tmp_path / "recipe.toml"
-    recipe.write_text(RECIPE)
+    recipe.write_text(RECIPE.replace("FOLDER", str(tmp_path)))
     lengths = {len(trial.waveform()) for trial in read_trials(keywords, recipe).trials}
     assert lengths == {len(tones("high", seconds=0.6))}
     figures = evaluate(keywords, recipe)
