@@ -139,6 +139,9 @@ class OptimisationConfig:
         `warmup` and the cosine are then shares of these; 0: no limit;
     precision: of the network's sums: bf16, fp32, or auto: bf16 where the processor computes in it,
         else fp32;
+    consistency: weight of the difference between what two views of the same utterance, masked
+        apart, give at each frame of a transcription (0.2 is usual; then each utterance is computed
+        twice, and `augment.time_masks` should be many), or 0 for one view;
     truncate: encoder frames after which the gradient of a stream is cut, for long recordings: the
         state goes on, and memory holds the activations of one piece at a time; 0: never;
     start: a run, checkpoint, exported .onnx file or bundled model whose weights a new training
@@ -158,6 +161,7 @@ class OptimisationConfig:
     minutes: float = 0.0
     precision: Literal["auto", "bf16", "fp32"] = "auto"
     label_smoothing: float = 0.0
+    consistency: float = 0.0
     workers: int = 2
     evaluate_every: int = 250
     truncate: int = 0
@@ -172,6 +176,8 @@ class OptimisationConfig:
             )
         if self.truncate < 0:
             raise ConfigError("optimisation.truncate must not be negative")
+        if self.consistency < 0.0:
+            raise ConfigError("optimisation.consistency must not be negative; 0 takes one view")
         if self.minutes < 0.0:
             raise ConfigError("optimisation.minutes must not be negative; 0 sets no limit")
         if min(self.batch_seconds, self.learning_rate, self.clip) <= 0:

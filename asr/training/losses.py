@@ -1,6 +1,7 @@
 """The loss of a batch, and the precision that the network runs in."""
 
 import functools
+from dataclasses import replace
 
 import torch
 from torch import Tensor, nn
@@ -14,8 +15,15 @@ from features.augment import AugmentConfig
 def batch_loss(
     network: nn.Module, batch: Batch, config: Config, augment: AugmentConfig | None = None
 ) -> Tensor:
-    """Loss summed over this process's part of a batch, divided by the targets of the whole."""
+    """Loss summed over this process's part of a batch, divided by the targets of the whole.
+
+    With `augment` and `optimisation.consistency`, a transcription is learned from two views of each
+    utterance that are masked apart (see `_inconsistency`).
+    """
     options = config.optimisation
+    views = 2 if augment and options.consistency and config.model.head.kind == "ctc" else 1
+    if views == 2:
+        batch = _twice(batch)
     with precision(options, batch.inputs.device):
         wanted = {}
         if batch.search.any():
@@ -39,7 +47,36 @@ def batch_loss(
             reduction="sum",
             zero_infinity=True,
         )
-    return total / batch.weight
+        if views == 2:
+            total = total + options.consistency * _inconsistency(log_probs, frame_lengths)
+    return total / (views * batch.weight)
+
+
+def _twice(batch: Batch) -> Batch:
+    """Each utterance of a batch again, after the last of them."""
+    return replace(
+        batch,
+        inputs=batch.inputs.repeat(2, 1),
+        input_lengths=batch.input_lengths.repeat(2),
+        targets=batch.targets.repeat(2),
+        target_lengths=batch.target_lengths.repeat(2),
+        search=batch.search.repeat(2),
+    )
+
+
+def _inconsistency(log_probs: Tensor, frame_lengths: Tensor) -> Tensor:
+    """How far the two halves of a batch, which are views of the same utterances, are from another.
+
+    log_probs: [2 * utterances, frames, labels]; frame_lengths: [2 * utterances]. Returns the
+    Kullback-Leibler divergence of each half from the other, which stays as it is, summed over
+    their frames: CR-CTC (Yao et al., 2024), which teaches a network to fill in what a mask hides,
+    and makes its peaks less sharp.
+    """
+    time = torch.arange(log_probs.shape[1], device=log_probs.device)
+    valid = (time < frame_lengths[:, None]).unsqueeze(-1)
+    other = log_probs.detach().roll(len(log_probs) // 2, dims=0)
+    divergence = functional.kl_div(log_probs, other, reduction="none", log_target=True)
+    return divergence.masked_fill(~valid, 0.0).sum()
 
 
 def precision(options: OptimisationConfig, device: torch.device) -> torch.autocast:

@@ -1,13 +1,19 @@
-"""What the network computes in, by what is asked for and what the processor can do."""
+"""The loss of a batch, and what the network computes in."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 import pytest
 import torch
 
 from asr.training import losses
-from asr.training.config import ConfigError, OptimisationConfig
-from asr.training.losses import in_bf16, precision
+from asr.training.config import Config, ConfigError, DataConfig, OptimisationConfig
+from asr.training.data.batches import Batch
+from asr.training.losses import batch_loss, in_bf16, precision
+from asr.training.network.acoustic import AcousticModel, ModelConfig
+from asr.training.network.encoders import EncoderConfig
+from asr.training.network.heads import HeadConfig
+from features.augment import AugmentConfig
 
 CPU = torch.device("cpu")
 
@@ -35,3 +41,52 @@ def test_bf16_that_is_asked_for_is_had_or_refused(able: bool) -> None:
         return
     with precision(options, CPU):
         assert (torch.ones(2, 2) @ torch.ones(2, 2)).dtype == torch.bfloat16
+
+
+CONFIG = Config(
+    name="t",
+    model=ModelConfig(
+        head=HeadConfig(kind="ctc", dropout=0.0),
+        encoder=EncoderConfig(kind="bilstm", hidden=8, layers=1, subsample=2, dropout=0.0),
+    ),
+    data=DataConfig(sources=()),
+)
+MASKS = AugmentConfig(time_masks=3, time_mask_frames=30)
+
+
+def utterances() -> Batch:
+    """Two of noise, of 0.6 and 0.4 s, with texts of three labels and of one."""
+    torch.manual_seed(3)
+    inputs = torch.randn(2, 9600) * 0.1
+    inputs[1, 6400:] = 0.0
+    return Batch(
+        inputs=inputs,
+        input_lengths=torch.tensor([9600, 6400]),
+        targets=torch.tensor([1, 2, 1, 2]),
+        target_lengths=torch.tensor([3, 1]),
+        search=torch.zeros(2, dtype=torch.bool),
+        weight=4,
+    )
+
+
+def loss(consistency: float, augment: AugmentConfig | None) -> float:
+    torch.manual_seed(5)
+    model = AcousticModel(CONFIG.model, labels=3)
+    options = replace(CONFIG.optimisation, consistency=consistency, precision="fp32")
+    torch.manual_seed(7)
+    return batch_loss(model, utterances(), replace(CONFIG, optimisation=options), augment).item()
+
+
+def test_two_views_that_nothing_tells_apart_are_as_good_as_one() -> None:
+    plain = replace(MASKS, time_masks=0, coefficient_masks=0)
+    assert loss(0.5, plain) == pytest.approx(loss(0.0, plain), rel=1e-5)
+
+
+def test_views_that_are_masked_apart_cost_their_difference() -> None:
+    costs = [loss(weight, MASKS) for weight in (0.001, 1.001, 2.001)]
+    assert costs[0] < costs[1]
+    assert costs[2] - costs[1] == pytest.approx(costs[1] - costs[0], rel=1e-3)
+
+
+def test_validation_looks_once() -> None:
+    assert loss(5.0, None) == loss(0.0, None)
