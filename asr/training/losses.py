@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from asr.phonemes import SOUNDS
 from asr.training.config import Config, ConfigError, OptimisationConfig
 from asr.training.data.batches import Batch
 from features.augment import AugmentConfig
@@ -21,6 +22,7 @@ def batch_loss(
     utterance that are masked apart (see `_inconsistency`).
     """
     options = config.optimisation
+    reads_sounds = config.model.head.phonemes
     views = 2 if augment and options.consistency and config.model.head.kind == "ctc" else 1
     if views == 2:
         batch = _twice(batch)
@@ -28,6 +30,8 @@ def batch_loss(
         wanted = {}
         if batch.search.any():
             wanted["wanted"] = torch.where(batch.search, batch.targets, -1)
+        if reads_sounds:
+            wanted["sounds"] = True
         log_probs, frame_lengths = network(batch.inputs, batch.input_lengths, augment, **wanted)
     if config.model.head.kind == "classify":
         smoothing = options.label_smoothing if augment else 0.0
@@ -39,17 +43,34 @@ def batch_loss(
         rows = log_probs[time < frame_lengths[:, None]]
         total = functional.nll_loss(rows, batch.targets, reduction="sum")
     else:
-        total = functional.ctc_loss(
-            log_probs.transpose(0, 1),
-            batch.targets,
-            frame_lengths,
-            batch.target_lengths,
-            reduction="sum",
-            zero_infinity=True,
-        )
+        letters, sounds = log_probs, log_probs[..., :0]
+        if reads_sounds:
+            letters, sounds = log_probs.tensor_split([-len(SOUNDS)], dim=-1)
+        total = _ctc_loss(letters, frame_lengths, batch.targets, batch.target_lengths)
+        if reads_sounds:
+            total = total + _ctc_loss(sounds, frame_lengths, batch.sounds, batch.sound_lengths)
         if views == 2:
-            total = total + options.consistency * _inconsistency(log_probs, frame_lengths)
+            total = total + options.consistency * _inconsistency(letters, frame_lengths)
+            total = total + options.consistency * _inconsistency(sounds, frame_lengths)
     return total / (views * batch.weight)
+
+
+def _ctc_loss(
+    log_probs: Tensor, frame_lengths: Tensor, targets: Tensor, target_lengths: Tensor
+) -> Tensor:
+    """The CTC loss, summed over the rows that have targets.
+
+    log_probs: [batch, frames, labels]; targets: of all rows, one after the other.
+    """
+    told = target_lengths > 0
+    return functional.ctc_loss(
+        log_probs[told].transpose(0, 1),
+        targets,
+        frame_lengths[told],
+        target_lengths[told],
+        reduction="sum",
+        zero_infinity=True,
+    )
 
 
 def _twice(batch: Batch) -> Batch:
@@ -60,6 +81,8 @@ def _twice(batch: Batch) -> Batch:
         input_lengths=batch.input_lengths.repeat(2),
         targets=batch.targets.repeat(2),
         target_lengths=batch.target_lengths.repeat(2),
+        sounds=batch.sounds.repeat(2),
+        sound_lengths=batch.sound_lengths.repeat(2),
         search=batch.search.repeat(2),
     )
 

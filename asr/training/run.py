@@ -1,6 +1,7 @@
 """A training at a moment: model, averaged weights, optimiser and progress; started or restored."""
 
 import json
+import logging
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -15,8 +16,9 @@ from torch.optim.swa_utils import AveragedModel
 from asr.model import bundled_models, model_path
 from asr.training.checkpoint import LAST, Progress, best_checkpoint, build_model, load_checkpoint
 from asr.training.config import Config, expand, parse_config
-from asr.training.data.batches import epoch_batches
+from asr.training.data.batches import epoch_batches, sounds_of
 from asr.training.data.corpus import Corpus, load_corpus, warn_of_untaught
+from asr.training.data.sounds import Sounds
 from asr.training.losses import in_bf16
 from asr.training.network.acoustic import AcousticModel
 from asr.training.network.language import LanguageModel
@@ -26,6 +28,7 @@ from asr.training.validation import METRICS
 from features.errors import EarshotError
 
 STATISTICS_BATCHES = 80
+logger = logging.getLogger(__name__)
 
 
 class TrainingError(EarshotError, RuntimeError):
@@ -73,6 +76,8 @@ def start_run(config: Config, device: torch.device, rank: int, world: int) -> Ru
     corpus = load_corpus(config)
     if config.classifies:
         warn_of_untaught(config, corpus)
+    if sounds := sounds_of(config, corpus.labels):
+        _warn_of_unsaid(corpus, sounds, rank)
     torch.manual_seed(options.seed)
     model = build_model(config, len(corpus.labels.names))
     model.encoder.truncate = options.truncate
@@ -99,6 +104,18 @@ def start_run(config: Config, device: torch.device, rank: int, world: int) -> Ru
             f"{threads_said(options.workers)}"
         )
     return run
+
+
+def _warn_of_unsaid(corpus: Corpus, sounds: Sounds, rank: int) -> None:
+    """Say of how many texts no phonemes are learned; what was found out is kept for the loaders."""
+    unsaid = [e.recording.text for e in corpus.train if not sounds.of(e.targets)]
+    if unsaid and rank == 0:
+        logger.warning(
+            "phonemes: nothing is learned of those of %d texts, with words that are neither in "
+            "CMUdict nor read by eSpeak NG (such as '%s')",
+            len(unsaid),
+            unsaid[0],
+        )
 
 
 def _take_weights(model: AcousticModel | LanguageModel, start: Path) -> None:

@@ -8,8 +8,9 @@ import jiwer
 import torch
 from torch import Tensor, distributed, nn
 
+from asr.phonemes import SOUNDS
 from asr.training.config import Config
-from asr.training.data.batches import batches_of, loader
+from asr.training.data.batches import Batch, batches_of, loader, sounds_of
 from asr.training.data.corpus import Corpus
 from asr.training.data.labels import Labels
 from asr.training.data.plan import plan_validation
@@ -34,18 +35,22 @@ def validate(
     Every process takes its share of the batches, and has the figures of all of them."""
     model.eval()
     plan = plan_validation(config, corpus)
-    mine = batches_of(config)(plan[rank::world], corpus.validation_noises, None)
+    sounds = sounds_of(config, corpus.labels)
+    mine = batches_of(config)(plan[rank::world], corpus.validation_noises, None, sounds=sounds)
+    more = {"sounds": True} if sounds else {}
     results = []
     for batch in loader(mine, workers=0):
         batch = batch.to(device)
         loss = batch_loss(model, batch, config).item() * batch.weight
         with precision(config.optimisation, device):
-            log_probs, lengths = model(batch.inputs, batch.input_lengths)
-        results.append((loss, batch.weight, best_paths(log_probs, lengths, corpus.labels)))
+            log_probs, lengths = model(batch.inputs, batch.input_lengths, **more)
+        letters = log_probs[..., : len(corpus.labels.names)]
+        said = _sound_errors(log_probs, lengths, batch) if sounds else (0, 0)
+        results.append((loss, batch.weight, best_paths(letters, lengths, corpus.labels), *said))
     model.train()
     results = _of_all(results, world)
     total, weight = (sum(result[k] for result in results) for k in (0, 1))
-    guesses = [guess for _, _, paths in results for guess in paths]
+    guesses = [guess for _, _, paths, *_ in results for guess in paths]
     items = [item for batch in plan for item in batch]
     figures = {"validation_loss": total / max(1, weight)}
     if corpus.labels.task == "lm":
@@ -56,7 +61,27 @@ def validate(
     recordings = [item.example.recording for item in items if item.example]
     sources = [config.data.sources[recording.source].name for recording in recordings]
     truths = [recording.text for recording in recordings]
+    if sounds:
+        figures["per"] = sum(r[3] for r in results) / max(1, sum(r[4] for r in results))
     return figures | _character_errors(truths, guesses, sources, corpus.labels)
+
+
+def _sound_errors(log_probs: Tensor, lengths: Tensor, batch: Batch) -> tuple[int, int]:
+    """Wrong phonemes of a batch, boundaries among them, and how many there are."""
+    best = log_probs[..., -len(SOUNDS) :].argmax(dim=-1).cpu()
+    rows = zip(best, lengths.tolist(), strict=True)
+    guesses = [[n for n in row[:k].unique_consecutive().tolist() if n] for row, k in rows]
+    truths = [row.tolist() for row in batch.sounds.cpu().split(batch.sound_lengths.tolist())]
+    pairs = [
+        (" ".join(map(str, t)), " ".join(map(str, g)))
+        for t, g in zip(truths, guesses, strict=True)
+        if t
+    ]
+    if not pairs:
+        return 0, 0
+    measured = jiwer.process_words([t for t, _ in pairs], [g for _, g in pairs])
+    wrong = measured.substitutions + measured.deletions + measured.insertions
+    return wrong, sum(len(t.split()) for t, _ in pairs)
 
 
 def _of_all(results: list[Any], world: int) -> list[Any]:

@@ -64,6 +64,8 @@ def utterances() -> Batch:
         input_lengths=torch.tensor([9600, 6400]),
         targets=torch.tensor([1, 2, 1, 2]),
         target_lengths=torch.tensor([3, 1]),
+        sounds=torch.tensor([2, 3, 4]),
+        sound_lengths=torch.tensor([3, 0]),
         search=torch.zeros(2, dtype=torch.bool),
         weight=4,
     )

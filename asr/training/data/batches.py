@@ -13,7 +13,9 @@ from asr.cores import cores
 from asr.training.config import Config
 from asr.training.data.corpus import Corpus
 from asr.training.data.items import Item
+from asr.training.data.labels import Labels
 from asr.training.data.plan import plan_epoch
+from asr.training.data.sounds import Sounds
 from asr.training.data.sources import DataError
 from asr.training.interrupts import ignore_interrupts
 from features.augment import Augmenter
@@ -24,6 +26,8 @@ class Batch:
     """Padded inputs [batch, samples] with lengths, and targets one after the other.
 
     inputs: waveforms or, for a language model, the label before each target.
+    sounds: the phonemes of the texts one after the other, with `sound_lengths`: 0 where it cannot
+        be told how a text is said, or nobody asks.
     search: [batch] whether a classifier looks for its worst window (see `Item`).
     weight: the number of targets over all processes: losses are summed, then divided by it.
     """
@@ -32,6 +36,8 @@ class Batch:
     input_lengths: Tensor
     targets: Tensor
     target_lengths: Tensor
+    sounds: Tensor
+    sound_lengths: Tensor
     search: Tensor
     weight: int
 
@@ -43,6 +49,8 @@ class Batch:
             input_lengths=self.input_lengths.to(device),
             targets=self.targets.to(device),
             target_lengths=self.target_lengths.to(device),
+            sounds=self.sounds.to(device),
+            sound_lengths=self.sound_lengths.to(device),
             search=self.search.to(device),
         )
 
@@ -57,8 +65,10 @@ class Batches(Dataset):
         augmenter: Augmenter | None,
         rank: int = 0,
         world: int = 1,
+        sounds: Sounds | None = None,
     ) -> None:
         self.plan = plan
+        self.sounds = sounds
         self.noises = noises
         self.augmenter = augmenter
         self.rank = rank
@@ -72,11 +82,14 @@ class Batches(Dataset):
         mine = items[self.rank :: self.world]
         inputs = [self._input(item) for item in mine]
         targets = [self._targets(item) for item in mine]
+        sounds = [self.sounds.of(row) if self.sounds else () for row in targets]
         return Batch(
             inputs=pad_sequence(inputs, batch_first=True),
             input_lengths=torch.tensor([len(row) for row in inputs]),
             targets=torch.tensor([target for row in targets for target in row]),
             target_lengths=torch.tensor([len(row) for row in targets]),
+            sounds=torch.tensor([sound for row in sounds for sound in row], dtype=torch.int64),
+            sound_lengths=torch.tensor([len(row) for row in sounds]),
             search=torch.tensor([item.search for item in mine]),
             weight=sum(len(self._targets(item)) for item in items),
         )
@@ -119,6 +132,11 @@ def batches_of(config: Config) -> type[Batches]:
     return TextBatches if config.model.head.kind == "lm" else Batches
 
 
+def sounds_of(config: Config, labels: Labels) -> Sounds | None:
+    """What tells the phonemes of texts, if a second output reads them."""
+    return Sounds(labels) if config.model.head.phonemes else None
+
+
 def epoch_batches(
     config: Config, corpus: Corpus, epoch: int, rank: int = 0, world: int = 1
 ) -> Batches:
@@ -132,4 +150,5 @@ def epoch_batches(
             f"no batch has a recording for each of {world} processes; raise "
             "optimisation.batch_seconds"
         )
-    return batches_of(config)(plan, corpus.noises, augmenter, rank, world)
+    sounds = sounds_of(config, corpus.labels)
+    return batches_of(config)(plan, corpus.noises, augmenter, rank, world, sounds)

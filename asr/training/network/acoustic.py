@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from asr.phonemes import SOUNDS
 from asr.training.network.cells.cell import State
 from asr.training.network.encoders import Encoder, EncoderConfig, EncoderConfigError
 from asr.training.network.heads import ClassifyHead, CtcHead, HeadConfig, HeadConfigError
@@ -75,6 +76,8 @@ class AcousticModel(nn.Module):
         width = config.encoder.width
         if config.head.kind == "ctc":
             self.head = CtcHead(width, labels, config.head)
+            sounds = len(SOUNDS) if config.head.phonemes else 0
+            self.sounds = CtcHead(width, sounds, config.head) if sounds else None
         else:
             self.head = ClassifyHead(width, labels, config.head, config.encoder.pooling_heads)
 
@@ -131,6 +134,7 @@ class AcousticModel(nn.Module):
         lengths: Tensor | None,
         augment: AugmentConfig | None = None,
         wanted: Tensor | None = None,
+        sounds: bool = False,
     ) -> tuple[Tensor, Tensor | None]:
         """Score a padded batch.
 
@@ -140,11 +144,12 @@ class AcousticModel(nn.Module):
         `augment` masks features for training.
         wanted: [batch] the label that a classifier should give to every window of a stream, or -1:
         it answers for the window that has this label least, or for the last one.
+        sounds: behind the labels of letters, score those of phonemes.
         """
         frame_lengths = None if lengths is None else -(-lengths // self.frame_length)
         output_lengths = None if lengths is None else -(-lengths // self.hop_length)
         if self.streaming:
-            scores = self._forward_blocks(waveforms, frame_lengths, augment, wanted)
+            scores = self._forward_blocks(waveforms, frame_lengths, augment, wanted, sounds)
             return scores, output_lengths
         padded = functional.pad(waveforms, (self.context, self.frame_length - 1))
         frames = self.stem(self._features(padded, frame_lengths, augment))
@@ -152,7 +157,7 @@ class AcousticModel(nn.Module):
         if isinstance(self.head, CtcHead):
             # Not -(-samples // hop_length): a graph rounds quotients towards zero.
             count = (waveforms.shape[1] + self.hop_length - 1) // self.hop_length
-            return self.head(hidden)[:, :count], output_lengths
+            return self._read(hidden, sounds)[:, :count], output_lengths
         return self.head(self.head.weigh(hidden), frame_lengths), output_lengths
 
     def _forward_blocks(
@@ -161,6 +166,7 @@ class AcousticModel(nn.Module):
         frame_lengths: Tensor | None,
         augment: AugmentConfig | None,
         wanted: Tensor | None,
+        sounds: bool,
     ) -> Tensor:
         """The whole stream in one call: exactly the blocks that `step` would be given."""
         batch, samples = waveforms.shape
@@ -170,13 +176,20 @@ class AcousticModel(nn.Module):
         hidden, _ = self.encoder.blocks(frames, self.encoder.initial_state(batch, frames))
         if isinstance(self.head, CtcHead):
             first = self.look_ahead // self.hop_length
-            return self.head(hidden)[:, first : first - (-samples // self.hop_length)]
+            end = first - (-samples // self.hop_length)
+            return self._read(hidden, sounds)[:, first:end]
         weighed = self.head.weigh(hidden)
         if wanted is not None and frame_lengths is not None:
             padded = functional.pad(weighed, (0, 0, self.history_frames, 0))
             answers = self.head.slide(padded, self.window_frames, self.encoder.latency.block)
             return self._worst_window(answers, frame_lengths, wanted)
         return self.head(self._last_window(weighed, frame_lengths), None)
+
+    def _read(self, hidden: Tensor, sounds: bool) -> Tensor:
+        """Hidden [batch, frames, width] -> log-probabilities of letters, then of phonemes."""
+        if not sounds or self.sounds is None:
+            return self.head(hidden)
+        return torch.cat([self.head(hidden), self.sounds(hidden)], dim=-1)
 
     def _last_window(self, weighed: Tensor, frame_lengths: Tensor | None) -> Tensor:
         """The frames that a streaming classifier pools over in the block that ends an utterance."""

@@ -24,6 +24,7 @@ class HeadConfig:
     window: seconds of sound that a classifier decides over when it listens.
     upsample: frames of labels, each its share of the sound, that "ctc" reads from one encoder
         frame: letters are shorter than the frames that an encoder needs.
+    phonemes: "ctc" reads the phonemes of the words, too, from the same frames; texts are English.
     alike: words that sound like a label, as "know" like "no": a classifier does not take recordings
         with them for unknown words.
     """
@@ -34,6 +35,7 @@ class HeadConfig:
     window: float = 1.0
     upsample: int = 1
     alike: tuple[str, ...] = ()
+    phonemes: bool = False
     dropout: float = 0.1
 
     def __post_init__(self) -> None:
@@ -43,6 +45,8 @@ class HeadConfig:
             raise HeadConfigError("head.labels has a label twice")
         if self.upsample < 1 or (self.upsample > 1 and self.kind != "ctc"):
             raise HeadConfigError("head.upsample must be at least 1, and 1 but for kind 'ctc'")
+        if self.phonemes and self.kind != "ctc":
+            raise HeadConfigError("head.phonemes is for kind 'ctc'")
         if self.window <= 0.0 or not 0.0 <= self.dropout < 1.0:
             raise HeadConfigError("head.window must be above 0 s, head.dropout in [0, 1)")
 

