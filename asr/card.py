@@ -22,6 +22,7 @@ from typing import (
     get_type_hints,
 )
 
+from asr.phonemes import SOUNDS
 from features.errors import EarshotError
 
 METADATA_KEY = "earshot"
@@ -220,6 +221,8 @@ class ModelCard(Card):
     trigger: of a classify model; calibration, endpoint, spotting: of a ctc model.
     lm_calibration: in place of `calibration` when a language model helps, which makes wrong words
         probable, too; None where that was not measured.
+    phonemes: labels of the output of that name, for the same frames, which a ctc model may have:
+        the blank, the boundary between words, and a letter for each phoneme (see `asr.phonemes`).
     alarms: None until thresholds were set by a budget of false alarms.
     """
 
@@ -240,12 +243,15 @@ class ModelCard(Card):
     spotting: Spotting | None
     alarms: Alarms | None
     lm_calibration: Calibration | None = None
+    phonemes: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         super().__post_init__()
         self._check_lengths()
         if (self.task == "ctc") != (self.blank is not None):
             raise CardError("a ctc model needs a blank index, a classify model must not have one")
+        if self.phonemes and self.phonemes != SOUNDS:
+            raise CardError("phonemes are others than this version knows; export the model again")
         if self.blank is not None and not 0 <= self.blank < len(self.labels):
             raise CardError(f"blank index {self.blank} is outside the {len(self.labels)} labels")
         if not set(self.background) <= set(self.labels):
@@ -274,6 +280,11 @@ class ModelCard(Card):
                 raise CardError(f"{name} is {value}, not 1 or more")
         if self.look_ahead < 0:
             raise CardError(f"look_ahead is {self.look_ahead}, not 0 or more")
+
+    @property
+    def width(self) -> int:
+        """How many log-probabilities a frame has: of the labels, then of the phonemes."""
+        return len(self.labels) + len(self.phonemes)
 
     @property
     def streaming(self) -> bool:

@@ -15,6 +15,7 @@ from asr.runtime.session import (
     LOG_PROBS,
     NEXT,
     PCM,
+    PHONEMES,
     UNREADABLE,
     ModelError,
     State,
@@ -85,7 +86,8 @@ class Model:
         self._states = {node.name: tuple(node.shape[1:]) for node in self._session.get_inputs()[1:]}
         length = fixed_size(self._session.get_inputs()[0].shape[1])
         self.takes_many_blocks = self.card.streaming and length is None
-        self._outputs = [LOG_PROBS, *(NEXT + name for name in self._states)]
+        scores = [LOG_PROBS, PHONEMES] if self.card.phonemes else [LOG_PROBS]
+        self._outputs = [*scores, *(NEXT + name for name in self._states)]
 
     @property
     def language_model(self) -> Path | None:
@@ -105,7 +107,7 @@ class Model:
         pcm: float32 (batch, samples); if the model streams, samples is `card.block_length`, or a
         multiple of it if `takes_many_blocks`.
         state: what `initial_state` or the step before returned; it is not changed.
-        Returns log_probs, float32 (batch, frames, labels), and the next state.
+        Returns log_probs, float32 (batch, frames, `card.width`), and the next state.
         Raises ModelError if shapes or types are wrong, or if the state is that of another model.
         """
         self._check(pcm, state)
@@ -113,7 +115,9 @@ class Model:
             arrays: Any = self._session.run(self._outputs, {PCM: pcm, **state})
         except (*UNREADABLE, ValueError, RuntimeError) as error:
             raise ModelError(f"{self.path}: the step failed ({reason(error)})") from None
-        return arrays[0], dict(zip(self._states, arrays[1:], strict=True))
+        count = len(self._outputs) - len(self._states)
+        scores = arrays[0] if count == 1 else np.concatenate(arrays[:count], axis=2)
+        return scores, dict(zip(self._states, arrays[count:], strict=True))
 
     def _check(self, pcm: np.ndarray, state: State) -> None:
         """Raise ModelError if this is no input of a step, with what would be one."""

@@ -24,6 +24,7 @@ from asr.decode.lm.neural import NeuralModel
 from asr.evaluation.trials import held_out_trials, read_trials
 from asr.files import whole_file
 from asr.model import Model
+from asr.phonemes import SOUNDS
 from asr.runtime.weights import weights_sha256
 from asr.training.checkpoint import best_checkpoint, load_checkpoint, rebuild, rebuild_any
 from asr.training.config import Config
@@ -194,6 +195,7 @@ def _card(
         endpoint=None if classifies else ENDPOINT,
         spotting=None if classifies else SPOTTING,
         alarms=None,
+        phonemes=SOUNDS if config.model.head.phonemes else (),
     )
 
 

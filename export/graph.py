@@ -17,6 +17,7 @@ from onnx import helper, numpy_helper
 from onnxscript import opset18
 from torch import Tensor, nn
 
+from asr.phonemes import SOUNDS
 from asr.training.network.acoustic import AcousticModel
 from asr.training.network.cells.cell import Cell, State
 from asr.training.network.language import LanguageModel
@@ -87,14 +88,14 @@ def _exportable(model: Network) -> Network:
 
 
 class WholeUtterance(nn.Module):
-    """pcm [batch, samples] -> log_probs [batch, frames, labels]."""
+    """pcm [batch, samples] -> log_probs [batch, frames, labels], and phonemes if it reads them."""
 
     def __init__(self, model: AcousticModel) -> None:
         super().__init__()
         self.model = model
 
-    def forward(self, pcm: Tensor) -> Tensor:
-        return self.model(pcm, None)[0]
+    def forward(self, pcm: Tensor) -> tuple[Tensor, ...]:
+        return _outputs(self.model, self.model(pcm, None, sounds=True)[0])
 
 
 class StreamStep(nn.Module):
@@ -107,8 +108,16 @@ class StreamStep(nn.Module):
         self.states = states
 
     def forward(self, inputs: Tensor, *states: Tensor) -> tuple[Tensor, ...]:
-        log_probs, state = self.model.step(inputs, dict(zip(self.states, states, strict=True)))
-        return (log_probs, *(state[name] for name in self.states))
+        scores, state = self.model.step(inputs, dict(zip(self.states, states, strict=True)))
+        log_probs, *phonemes = _outputs(self.model, scores)
+        return (log_probs, *(state[name] for name in self.states), *phonemes)
+
+
+def _outputs(model: nn.Module, scores: Tensor) -> tuple[Tensor, ...]:
+    """Scores as the outputs of a graph: those of the labels and, apart, of the phonemes."""
+    if getattr(model, "sounds", None) is None:
+        return (scores,)
+    return scores.tensor_split([-len(SOUNDS)], dim=-1)
 
 
 def example_inputs(model: AcousticModel, batch: int) -> dict[str, Tensor]:
@@ -156,7 +165,11 @@ def _capture(
         program = torch.onnx.export(
             captured,
             input_names=list(inputs),
-            output_names=["log_probs", *(f"next_{name}" for name in list(inputs)[1:])],
+            output_names=[
+                "log_probs",
+                *(f"next_{name}" for name in list(inputs)[1:]),
+                *(["phonemes"] if getattr(network.model, "sounds", None) is not None else []),
+            ],
             custom_translation_table={torch.ops.earshot.cell.default: cell_writer(cell)},
             opset_version=opset18.version,
             dynamo=True,

@@ -87,7 +87,18 @@ def _babble(samples: int, rng: np.random.Generator) -> np.ndarray:
 @torch.no_grad()
 def _reference(trained: AcousticModel, rows: np.ndarray) -> np.ndarray:
     lengths = torch.full((len(rows),), rows.shape[1])
-    return trained(torch.from_numpy(rows), lengths)[0].numpy()
+    return trained(torch.from_numpy(rows), lengths, sounds=True)[0].numpy()
+
+
+def _scored(exported: Model, audio: np.ndarray, cut: int) -> np.ndarray:
+    """All scores of audio that is pushed in pieces of `cut` samples, (frames, `card.width`)."""
+    scorer = scorer_for(exported)
+    pieces = [audio[start : start + cut] for start in range(0, len(audio), cut)]
+    runs = [run for piece in pieces for run in scorer.push(piece)] + scorer.finish()
+    rows = (
+        run.log_probs if run.phonemes is None else [run.log_probs, run.phonemes] for run in runs
+    )
+    return np.concatenate([np.hstack(row) if isinstance(row, list) else row for row in rows])
 
 
 def _single(trained: AcousticModel, exported: Model, audio: np.ndarray) -> float:
@@ -95,7 +106,7 @@ def _single(trained: AcousticModel, exported: Model, audio: np.ndarray) -> float
     card = exported.card
     if card.window_length is not None and not card.streaming:
         audio = audio[: card.window_length]
-    expected, found = _reference(trained, audio[None])[0], exported.log_probs(audio)
+    expected, found = _reference(trained, audio[None])[0], _scored(exported, audio, len(audio))
     if card.task == "classify":
         found = found[-1:]
     return _difference(expected, found)
@@ -122,11 +133,7 @@ def _batched(trained: AcousticModel, exported: Model, rows: np.ndarray) -> float
 
 def _cut(exported: Model, audio: np.ndarray, cut: int) -> float:
     """Pushed in pieces of `cut` samples, against the whole at once."""
-    scores = scorer_for(exported)
-    pieces = [audio[start : start + cut] for start in range(0, len(audio), cut)]
-    runs = [run for piece in pieces for run in scores.push(piece)] + list(scores.finish())
-    found = np.concatenate([run.log_probs for run in runs])
-    return _difference(exported.log_probs(audio), found)
+    return _difference(_scored(exported, audio, len(audio)), _scored(exported, audio, cut))
 
 
 def _difference(expected: np.ndarray, found: np.ndarray) -> float:

@@ -11,7 +11,7 @@ from tests.support.commands import ROOT
 # that closes no circle is allowed.
 LAYERS = (
     ("features",),
-    ("asr.events", "asr.files", "asr.card", "asr.cores"),
+    ("asr.events", "asr.files", "asr.card", "asr.cores", "asr.phonemes"),
     ("asr.runtime", "asr.microphone"),
     ("asr.model",),
     ("asr.decode",),

@@ -15,7 +15,7 @@ from asr.decode.alphabet import Alphabet, Span
 from asr.decode.ctc_paths import align
 from asr.decode.endpoint import Endpointer
 from asr.decode.lm.fusion import Fusion
-from asr.events import Alternative, Event, Partial
+from asr.events import Alternative, Event, Partial, Utterance
 from asr.runtime.scorers import Scores
 
 # A label less probable than this in a frame begins nothing there. All such labels together hold
@@ -150,7 +150,7 @@ class BeamDecoder:
         state = self._fusion.start() if self._fusion else None
         self._first = self._frame
         self._seen: list[np.ndarray] = []
-        self._reported = ("", "")
+        self._reported = (0, 0)
         # One entry for each hypothesis. The log-probability of the paths that end in a blank, and
         # in the last label; what the fusion has added; keys of the text and of the text before.
         self._prefixes = [Prefix(None, blank, self._frame, 0, 0, state)]
@@ -243,17 +243,22 @@ class BeamDecoder:
 
     def _partial(self) -> list[Partial]:
         """What is new about the open utterance; its times are those of the labels' discovery."""
-        best = self._prefixes[int(self._totals().argmax())].chain()
-        text = self._alphabet.text(prefix.label for prefix in best)
-        stable = self._alphabet.text(self._stable().labels())
-        if (text, stable) == self._reported:
+        tip, stable_tip = self._prefixes[int(self._totals().argmax())], self._stable()
+        if (tip.key, stable_tip.key) == self._reported:
             return []
-        self._reported = (text, stable)
+        self._reported = (tip.key, stable_tip.key)
+        best = tip.chain()
+        text, stable = self._texts(best, stable_tip.chain())
         spans = [Span(p.label, p.frame, p.frame + 1) for p in best]
         words = self._alphabet.words(spans, self._first)
         now = self._frame * self._alphabet.frame_seconds
         start, end = (words[0].start, words[-1].end) if words else (now, now)
         return [Partial(text, start, end, stable)]
+
+    def _texts(self, best: list[Prefix], stable: list[Prefix]) -> tuple[str, str]:
+        """What the best hypothesis reads, and what of it is settled."""
+        text, settled = ([prefix.label for prefix in chain] for chain in (best, stable))
+        return self._alphabet.text(text), self._alphabet.text(settled)
 
     def _stable(self) -> Prefix:
         """The whole words that all hypotheses share, as far as the text could end there."""
@@ -281,15 +286,19 @@ class BeamDecoder:
 
     def _end_utterance(self) -> list[Event]:
         ranked = self._ranked()
-        seen, first = self._seen, self._first
+        utterances: list[Event] = []
+        if ranked[0][0]:
+            utterances += self._utterance(ranked[: self._n_best], np.stack(self._seen))
         self._begin_utterance()
-        text, _, prefix = ranked[0]
-        if not text:
-            return []
-        log_probs = np.stack(seen)
-        spans = align(log_probs, prefix.labels(), self._alphabet, first)
-        best = tuple(Alternative(text, score) for text, score, _ in ranked[: self._n_best])
-        return [*self._alphabet.utterance(spans, log_probs, first, best)]
+        return utterances
+
+    def _utterance(
+        self, ranked: list[tuple[str, float, Prefix]], log_probs: np.ndarray
+    ) -> list[Utterance]:
+        """That of the first of ranked texts. log_probs: (frames, labels) since it began."""
+        spans = align(log_probs, ranked[0][2].labels(), self._alphabet, self._first)
+        best = tuple(Alternative(text, score) for text, score, _ in ranked)
+        return self._alphabet.utterance(spans, log_probs, self._first, best)
 
     def _ranked(self) -> list[tuple[str, float, Prefix]]:
         """The texts of the beam that are whole, best first, with their scores.

@@ -23,9 +23,12 @@ from asr.decode.lm.compact import is_compact, read_compact
 from asr.decode.lm.fusion import Fusion, Sum
 from asr.decode.lm.language_model import Weights
 from asr.decode.lm.neural import NeuralGuide, NeuralModel
-from asr.decode.lm.ngram import language_model
+from asr.decode.lm.ngram import WordModel, language_model
 from asr.decode.lm.ngrams import NgramModel
+from asr.decode.lm.pronounced import PronouncedModel
 from asr.decode.native import NativeDecoder, NativeSearch
+from asr.decode.spoken import SpokenDecoder
+from asr.decode.writer import Writer
 from asr.files import read_text
 from asr.runtime.session import ModelError
 
@@ -190,8 +193,38 @@ def _transcriber(card: ModelCard, options: DecodeOptions) -> Decoder:
     if options.native:
         search = _native_search(alphabet, options, versions)
         return NativeDecoder(alphabet, search, options.n_best, rules)
+    if (spoken := _spoken(card, options)) is not None:
+        return spoken
     guide = _guide(alphabet, options, versions)
     return BeamDecoder(alphabet, options.beam or BEAM, guide, options.n_best, rules)
+
+
+def _spoken(card: ModelCard, options: DecodeOptions) -> SpokenDecoder | None:
+    """The search over phonemes, if the model reads them and the language model knows how its words
+    are said, and nothing else is asked for that goes by letters."""
+    if not card.phonemes or options.lm is None or options._restricted or options._neural:
+        return None
+    letters = Alphabet.of(card, lm=True)
+    phonemes = dataclasses.replace(letters, labels=card.phonemes, blank=0)
+    found = _by_sound(letters, phonemes, options, _version(Path(options.lm)))
+    if found is None:
+        return None
+    rules = chosen(card.endpoint, options)
+    return SpokenDecoder(letters, phonemes, options.beam or BEAM, *found, options.n_best, rules)
+
+
+@functools.lru_cache(COMPILED)
+def _by_sound(
+    letters: Alphabet, phonemes: Alphabet, options: DecodeOptions, version: tuple[int, int]
+) -> tuple[Fusion, Writer] | None:
+    """What guides a search over phonemes, and what writes its words."""
+    assert options.lm is not None
+    model = read_ngrams(options.lm)
+    if model.pronunciations is None:
+        return None
+    spoken = PronouncedModel(model, model.pronunciations)
+    writer = Writer(letters, model, model.pronunciations, options.weights.alpha)
+    return WordModel(phonemes, spoken, options.weights), writer
 
 
 def _version(path: Path) -> tuple[int, int]:

@@ -29,11 +29,19 @@ class Scores(NamedTuple):
     """One run of a model: log_probs (frames, labels) of the audio up to sample `end`.
 
     silence: samples of silence after the end of the audio that were scored besides.
+    phonemes: log_probs (frames, phonemes) of the same frames, of a model that reads them.
     """
 
     end: int
     log_probs: np.ndarray
     silence: int = 0
+    phonemes: np.ndarray | None = None
+
+    @classmethod
+    def of(cls, card: ModelCard, end: int, rows: np.ndarray, silence: int = 0) -> "Scores":
+        """The scores in the rows that a step gives, (frames, `card.width`)."""
+        letters, phonemes = np.split(rows, [len(card.labels)], axis=1)
+        return cls(end, letters, silence, phonemes if card.phonemes else None)
 
 
 class Network(Protocol):
@@ -54,7 +62,8 @@ class Network(Protocol):
         ...
 
     def step(self, pcm: np.ndarray, state: State) -> tuple[np.ndarray, State]:
-        """Run pcm (batch, samples); return log_probs (batch, frames, labels), the next state."""
+        """Run pcm (batch, samples); return log_probs (batch, frames, `card.width`), the next
+        state."""
         ...
 
 
@@ -151,13 +160,13 @@ class BlockScorer:
         self.due += (pcm[start : start + self._step_length] for start in starts)
 
     def stepped(self, log_probs: np.ndarray, state: State) -> list[Scores]:
-        """Take what a step of the next that was due gave, (frames, labels) and the next state."""
+        """Take what a step of the next that was due gave, (frames, width) and the next state."""
         self.state = state
-        blocks, labels = len(self.due.popleft()) // self._block_length, log_probs.shape[1]
+        blocks, width = len(self.due.popleft()) // self._block_length, log_probs.shape[1]
         last = self._last
         wanted = math.inf if last is None else math.ceil(last / self._hop_length)
         runs: list[Scores] = []
-        for frames in log_probs.reshape(blocks, -1, labels):
+        for frames in log_probs.reshape(blocks, -1, width):
             self._stepped += self._block_length
             if self._framewise:
                 first, stop = max(0, -self._frames), min(wanted - self._frames, len(frames))
@@ -166,7 +175,7 @@ class BlockScorer:
             if len(frames):
                 reached = min(self._stepped, self._samples if last is None else last)
                 end = min(reached, self._samples)
-                runs.append(Scores(end, frames, reached - end))
+                runs.append(Scores.of(self.model.card, end, frames, reached - end))
         return runs
 
 
@@ -279,7 +288,7 @@ class WholeScorer:
         self._filled = 0
         self._samples = 0
         # Frames around the last cut, as the run before it scored them.
-        self._before = np.zeros((0, len(card.labels)), np.float32)
+        self._before = np.zeros((0, card.width), np.float32)
 
     def push(self, samples: np.ndarray) -> list[Scores]:
         runs: list[Scores] = []
@@ -296,7 +305,7 @@ class WholeScorer:
     def finish(self, samples: np.ndarray = NOTHING) -> list[Scores]:
         runs = self.push(samples)
         if self._filled:
-            runs.append(Scores(self._samples, self._score(self._filled)))
+            runs.append(Scores.of(self._model.card, self._samples, self._score(self._filled)))
         return runs
 
     def _cut(self) -> Scores:
@@ -309,11 +318,13 @@ class WholeScorer:
         rest = self._audio[0, cut - overlap : self._filled].copy()
         self._filled = len(rest)
         self._audio[0, : self._filled] = rest
-        return Scores(self._samples, frames)
+        return Scores.of(self._model.card, self._samples, frames)
 
     def _score(self, samples: int) -> np.ndarray:
         """Return the frames of the first `samples`, joined to those of the run before."""
         log_probs, _ = self._model.step(self._audio[:, :samples], {})
         frames, before = log_probs[0], self._before
-        seam = find_seam(before, frames[: len(before)], self._blank) if len(before) else 0
+        labels = len(self._model.card.labels)
+        both = before[:, :labels], frames[: len(before), :labels]
+        seam = find_seam(*both, self._blank) if len(before) else 0
         return np.concatenate([before[:seam], frames[seam:]])

@@ -16,6 +16,7 @@ from features.errors import EarshotError
 PCM = "pcm"
 LOG_PROBS = "log_probs"
 NEXT = "next_"
+PHONEMES = "phonemes"
 
 State = dict[str, np.ndarray]
 
@@ -101,6 +102,7 @@ def _mismatches(session: ort.InferenceSession, card: ModelCard) -> Iterator[str]
     if any(node.type != "tensor(float)" for node in (*inputs, *outputs)):
         yield "all inputs and outputs must be float32"
     expected = [LOG_PROBS, *(NEXT + node.name for node in inputs[1:])]
+    expected += [PHONEMES] if card.phonemes else []
     names = [node.name for node in outputs]
     if not inputs or inputs[0].name != PCM or len(inputs[0].shape) != 2:
         yield "the first input must be pcm [batch, samples]"
@@ -110,6 +112,8 @@ def _mismatches(session: ort.InferenceSession, card: ModelCard) -> Iterator[str]
         yield "log_probs must be [batch, frames, labels]"
     elif outputs[0].shape[2] != len(card.labels):
         yield f"log_probs has {outputs[0].shape[2]} labels, the card {len(card.labels)}"
+    elif card.phonemes and outputs[-1].shape[1:] != [outputs[0].shape[1], len(card.phonemes)]:
+        yield f"phonemes must be [batch, frames, {len(card.phonemes)}], as log_probs"
     elif card.streaming and len(inputs) == 1:
         yield "a streaming model keeps state, this one has none"
     elif card.streaming and fixed_size(inputs[0].shape[1]) not in (None, card.block_length):

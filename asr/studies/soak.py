@@ -127,7 +127,7 @@ class Watched(Model):
     def take(self) -> np.ndarray:
         """Return the log_probs (frames, labels) of the steps since the last call."""
         rows, self._rows = self._rows, []
-        return np.concatenate([np.zeros((0, len(self.card.labels)), np.float32), *rows])
+        return np.concatenate([np.zeros((0, self.card.width), np.float32), *rows])
 
 
 class Twins:

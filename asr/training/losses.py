@@ -62,12 +62,12 @@ def _ctc_loss(
 
     log_probs: [batch, frames, labels]; targets: of all rows, one after the other.
     """
-    told = target_lengths > 0
+    given = target_lengths > 0
     return functional.ctc_loss(
-        log_probs[told].transpose(0, 1),
+        log_probs[given].transpose(0, 1),
         targets,
-        frame_lengths[told],
-        target_lengths[told],
+        frame_lengths[given],
+        target_lengths[given],
         reduction="sum",
         zero_infinity=True,
     )

@@ -79,6 +79,7 @@ def _network(card: Card, stored: dict[str, Tensor]) -> AcousticModel | LanguageM
         labels=tuple(name for name in card.labels if name not in card.background),
         pooling="attention" if f"{ATTENTION}.0.bias" in stored else "mean",
         window=(card.window_length or card.sample_rate) / card.sample_rate,
+        phonemes=bool(card.phonemes),
         upsample=1 if classifies else mfcc.hop_length * encoder.subsample // card.hop_length,
     )
     return AcousticModel(ModelConfig(head=head, mfcc=mfcc, encoder=encoder), len(card.labels))

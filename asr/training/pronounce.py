@@ -84,38 +84,38 @@ AS_IN_CMUDICT = {
     "aI3": "AY ER",
     "aI@": "AY AH",
 }
-Pronunciation = tuple[str, ...]
 
 
 @functools.cache
-def _dictionary() -> dict[str, list[Pronunciation]]:
-    """The pronunciations of each word of CMUdict, without stress, each once, the first first."""
+def _dictionary() -> dict[str, list[str]]:
+    """The pronunciations of each word of CMUdict, the usual one first."""
     return {
         word: list(dict.fromkeys(parse_pronunciation(" ".join(said)) for said in several))
         for word, several in cmudict.dict().items()
     }
 
 
-def pronunciations(word: str) -> list[Pronunciation]:
+def pronunciations(word: str) -> list[str]:
     """How a word is said, the usual way first: by CMUdict, else by eSpeak NG where it is installed;
-    none if it cannot be told."""
+    none if that is not known."""
     return _dictionary().get(word) or _guessed(word)
 
 
 @functools.cache
-def _guessed(word: str) -> list[Pronunciation]:
+def _guessed(word: str) -> list[str]:
     if not word.strip("'") or shutil.which(PROGRAM) is None:
         return []
     said = [phoneme.lstrip(STRESS) for part in phonemes(word, LANGUAGE) for phoneme in part]
     if any(phoneme not in AS_IN_CMUDICT for phoneme in said):
         return []
-    plain = " ".join(AS_IN_CMUDICT[phoneme] for phoneme in said).split()
-    linked = [a for a, b in zip(["", *plain], plain, strict=False) if b]
-    kept = [b for a, b in zip(linked, plain, strict=True) if not (b == "R" and a in ("R", "ER"))]
-    return [tuple(kept)] if kept else []
+    names = " ".join(AS_IN_CMUDICT[phoneme] for phoneme in said).split()
+    # eSpeak NG writes the R that links a vowel to the next once more.
+    before = ["", *names[:-1]]
+    kept = [b for a, b in zip(before, names, strict=True) if b != "R" or a not in ("R", "ER")]
+    return [parse_pronunciation(" ".join(kept))] if kept else []
 
 
-def pronounced(words: Iterable[str]) -> list[Pronunciation] | None:
-    """The usual pronunciation of each word; None if that of one cannot be told."""
+def pronounced(words: Iterable[str]) -> list[str] | None:
+    """The usual pronunciation of each word; None if that of one is not known."""
     several = [pronunciations(word) for word in words]
     return [said[0] for said in several] if all(several) else None

@@ -17,8 +17,8 @@ from typing import Any
 import numpy as np
 
 from asr.decode.base import DecodeError
-from asr.decode.lm.lexicon import Lexicon, Spelling
-from asr.decode.lm.ngrams import Level, NgramModel
+from asr.decode.lm.lexicon import Lexicon, Pronunciations, Spelling
+from asr.decode.lm.ngrams import MARKS, Level, NgramModel
 from asr.decode.lm.values import Values
 from asr.files import ReadError, parse_json, whole_file
 
@@ -27,6 +27,7 @@ VERSION = 1
 HEAD = struct.Struct("<14sHII")
 ALIGNMENT = 8
 KIND = "a language model"
+SAID = "said "  # before the names of the arrays of the lexicon of pronunciations
 CODES = 256  # values that a probability can have
 BLOCK = 64  # offsets that are counted from one base
 SAMPLE = 2**22  # values that a book is made of, at most
@@ -134,16 +135,29 @@ class _Reader:
             log_p = self._coded(f"log_p {n}")
             words = self._array(f"words {n}") if n > 1 else np.arange(len(log_p))
             levels.append(Level(words, first, log_p, backoff))
-        letters = self._header["letters"]
-        lexicon = Lexicon(
-            letters,
-            self._array("lexicon letter"),
-            self._offsets("lexicon first"),
-            self._array("lexicon word"),
-            Spelling(self._coded("spelling"), len(letters) + 1),
-        )
+        lexicon = self._lexicon(self._header["letters"])
         look_ahead = Coded(self._array("look_ahead"), self._array("log_p 1 book"))
-        return NgramModel(lexicon, levels, self._path, look_ahead)
+        return NgramModel(lexicon, levels, self._path, look_ahead, self._pronunciations())
+
+    def _lexicon(self, letters: str, name: str = "") -> Lexicon:
+        return Lexicon(
+            letters,
+            self._array(f"{name}lexicon letter"),
+            self._offsets(f"{name}lexicon first"),
+            self._array(f"{name}lexicon word"),
+            Spelling(self._coded(f"{name}spelling"), len(letters) + 1),
+        )
+
+    def _pronunciations(self) -> Pronunciations | None:
+        if "phonemes" not in self._header:
+            return None
+        return Pronunciations(
+            self._lexicon(self._header["phonemes"], SAID),
+            len(MARKS),
+            self._offsets("alike first"),
+            self._array("alike"),
+            Coded(self._array(f"{SAID}look_ahead"), self._array("log_p 1 book")),
+        )
 
 
 def write_compact(model: NgramModel, path: Path) -> None:
@@ -160,6 +174,8 @@ def write_compact(model: NgramModel, path: Path) -> None:
         "arrays": places,
         "data": len(data),
     }
+    if model.pronunciations:
+        fields["phonemes"] = model.pronunciations.lexicon.letters
     header = json.dumps(fields).encode()
     header += b" " * (-(HEAD.size + len(header)) % ALIGNMENT)
     with whole_file(path) as part, part.open("wb") as file:
@@ -177,15 +193,24 @@ def _arrays(model: NgramModel) -> Iterator[tuple[str, np.ndarray]]:
         if level.first is not None and level.backoff is not None:
             yield from _offsets(f"first {n}", level.first[:])
             yield from _coded(f"backoff {n}", level.backoff[:])
-    lexicon = model.lexicon
-    yield "lexicon letter", _narrow(lexicon.letter[:])
-    yield from _offsets("lexicon first", lexicon.first[:])
-    yield "lexicon word", _narrow(lexicon.word[:])
-    yield from _coded("spelling", lexicon.spelling.log_p[:])
+    yield from _lexicon(model.lexicon)
     # Its values are some of those of single words: it has their book.
     (_, codes), (_, book) = _coded("", model.levels[0].log_p[:])
-    best = lexicon.best_below(book[codes])
+    best = model.lexicon.best_below(book[codes])
     yield "look_ahead", np.searchsorted(book, best).astype(np.uint8)
+    if said := model.pronunciations:
+        yield from _lexicon(said.lexicon, SAID)
+        yield from _offsets("alike first", said.first[:])
+        yield "alike", _narrow(said.words[:])
+        nearest = np.abs(said.look_ahead[:][:, None] - book).argmin(axis=1)
+        yield f"{SAID}look_ahead", nearest.astype(np.uint8)
+
+
+def _lexicon(lexicon: Lexicon, name: str = "") -> Iterator[tuple[str, np.ndarray]]:
+    yield f"{name}lexicon letter", _narrow(lexicon.letter[:])
+    yield from _offsets(f"{name}lexicon first", lexicon.first[:])
+    yield f"{name}lexicon word", _narrow(lexicon.word[:])
+    yield from _coded(f"{name}spelling", lexicon.spelling.log_p[:])
 
 
 def _coded(name: str, values: np.ndarray) -> Iterator[tuple[str, np.ndarray]]:

@@ -5,7 +5,7 @@ their words, so that what continues a node lies together. Letters are numbers fr
 code points; 0 is the edge of a word.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 
@@ -107,6 +107,27 @@ class Lexicon:
                 return None
         return int(self.word[node]) or None
 
+    def word_of(self, number: int) -> str:
+        """The word of a number."""
+        node, letters = int(self._nodes[number]), []
+        while node != ROOT:
+            letters.append(self.letters[int(self.letter[node]) - 1])
+            node = int(np.searchsorted(self._first, node, "right")) - 1
+        return "".join(reversed(letters))
+
+    @cached_property
+    def _nodes(self) -> np.ndarray:
+        """The node in which each word ends, by the numbers of the words."""
+        words = self.word[:]
+        nodes = np.zeros(int(words.max(initial=0)) + 1, np.int64)
+        ends = np.flatnonzero(words)
+        nodes[words[ends]] = ends
+        return nodes
+
+    @cached_property
+    def _first(self) -> np.ndarray:
+        return self.first[:]
+
     def spelled(self, word: str) -> float:
         """log p of the letters of a word, whether it is in the tree or not."""
         run, total = Spelling.START, 0.0
@@ -164,6 +185,46 @@ class Lexicon:
             below = np.maximum.reduceat(best[: first[-1]], self.first[parents])
             best[parents] = np.maximum(best[parents], below)
         return best
+
+
+@dataclass(frozen=True)
+class Pronunciations:
+    """How the words of a model are said: their pronunciations in the place of words, as a tree.
+
+    Several words may sound alike, and one may be said in several ways. lexicon: the different
+    pronunciations, a letter for each phoneme, numbered after so many `marks`. first: where the
+    words of each begin in `words`, (pronunciations + 1,); words: their numbers. look_ahead: the
+    best log p, without a context, of the words below each node of the lexicon.
+    """
+
+    lexicon: Lexicon
+    marks: int
+    first: Values
+    words: Values
+    look_ahead: Values
+
+    @classmethod
+    def build(
+        cls, said: Mapping[str, Sequence[int]], log_p: np.ndarray, marks: int
+    ) -> "Pronunciations":
+        """Make the tree of pronunciations and of the words that each is one of.
+
+        log_p: of all words by their numbers, the marks first.
+        """
+        lexicon = Lexicon.build([*said], marks)
+        words = np.array([word for several in said.values() for word in several])
+        first = np.cumsum([0, *map(len, said.values())])
+        best = np.maximum.reduceat(log_p[words], first[:-1])
+        look_ahead = lexicon.best_below(np.concatenate([log_p[:marks], best]))
+        return cls(lexicon, marks, first, words, look_ahead)
+
+    def __len__(self) -> int:
+        return len(self.first) - 1
+
+    def alike(self, number: int) -> list[int]:
+        """The numbers of the words that a pronunciation, by its number, is one of."""
+        place = number - self.marks
+        return self.words[int(self.first[place]) : int(self.first[place + 1])].tolist()
 
 
 def _tree(

@@ -12,6 +12,7 @@ from asr.decode.lm.fusion import CACHED_ROWS, CachedRows, Fusion
 from asr.decode.lm.language_model import Weights, check_alphabet
 from asr.decode.lm.lexicon import EDGE, NO_WORD, ROOT, Spelling
 from asr.decode.lm.ngrams import END, MARKS, NOWHERE, SPACES, UNKNOWN, Context, NgramModel
+from asr.decode.lm.pronounced import PronouncedModel
 
 logger = logging.getLogger(__name__)
 END_NUMBER, UNKNOWN_NUMBER = MARKS.index(END), MARKS.index(UNKNOWN)
@@ -80,7 +81,9 @@ class WordModel:
     leave the lexicon.
     """
 
-    def __init__(self, alphabet: Alphabet, model: NgramModel, weights: Weights) -> None:
+    def __init__(
+        self, alphabet: Alphabet, model: NgramModel | PronouncedModel, weights: Weights
+    ) -> None:
         lexicon = model.lexicon
         sayable = {name for k, name in enumerate(alphabet.labels) if k != alphabet.blank}
         check_alphabet(model.path, lexicon.spelt_with(sayable - {SEPARATOR}), model.known)

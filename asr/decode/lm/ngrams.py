@@ -13,7 +13,7 @@ from functools import cached_property
 import numpy as np
 
 from asr.decode.base import DecodeError
-from asr.decode.lm.lexicon import Lexicon
+from asr.decode.lm.lexicon import Lexicon, Pronunciations
 from asr.decode.lm.values import Values
 
 START, END, UNKNOWN = "<s>", "</s>", "<unk>"
@@ -52,7 +52,10 @@ class Level:
 
 
 class NgramModel:
-    """p(word | the words before it). Words are numbers, which the lexicon spells."""
+    """p(word | the words before it). Words are numbers, which the lexicon spells.
+
+    pronunciations: how the words are said; None where that is not known.
+    """
 
     def __init__(
         self,
@@ -60,9 +63,11 @@ class NgramModel:
         levels: Sequence[Level],
         path: str,
         look_ahead: Values | None = None,
+        pronunciations: Pronunciations | None = None,
     ) -> None:
         self.lexicon = lexicon
         self.path = path
+        self.pronunciations = pronunciations
         self.levels = levels
         self.order = len(levels)
         self._look_ahead = look_ahead

@@ -26,8 +26,8 @@ class Batch:
     """Padded inputs [batch, samples] with lengths, and targets one after the other.
 
     inputs: waveforms or, for a language model, the label before each target.
-    sounds: the phonemes of the texts one after the other, with `sound_lengths`: 0 where it cannot
-        be told how a text is said, or nobody asks.
+    sounds: the phonemes of the texts one after the other, with `sound_lengths`: 0 where it is
+        not known how a text is said, or nobody asks.
     search: [batch] whether a classifier looks for its worst window (see `Item`).
     weight: the number of targets over all processes: losses are summed, then divided by it.
     """

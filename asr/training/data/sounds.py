@@ -16,12 +16,6 @@ class Sounds:
         self._labels = labels
 
     def of(self, targets: Sequence[int]) -> tuple[int, ...]:
-        """The numbers of the phonemes; none if it cannot be told how one of the words is said."""
-        words = pronounced(self._labels.decode(targets).split())
-        return number([] if words is None else words)
-
-
-def number(words: Sequence[Sequence[str]]) -> tuple[int, ...]:
-    """The numbers of the phonemes of words, with a boundary between two of them."""
-    said = [sound for word in words for sound in (BOUNDARY, *word)][1:]
-    return tuple(NUMBER[sound] for sound in said)
+        """The numbers of the phonemes; none if it is not known how one of the words is said."""
+        words = pronounced(self._labels.decode(targets).split()) or []
+        return tuple(NUMBER[sound] for sound in BOUNDARY.join(words))

@@ -252,7 +252,7 @@ class AcousticModel(nn.Module):
         hidden, following = self.encoder.blocks(frames, state)
         following["tail"] = samples[:, samples.shape[1] - self.context :]
         if isinstance(self.head, CtcHead):
-            return self.head(hidden), following
+            return self._read(hidden, sounds=True), following
         weighed = torch.cat([state["history"], self.head.weigh(hidden)], dim=1)
         following["history"] = weighed[:, weighed.shape[1] - self.history_frames :]
         return self.head.slide(weighed, self.window_frames, self.encoder.latency.block), following
