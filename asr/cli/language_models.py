@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from asr.decode.lm.ngrams import NgramModel
     from asr.decode.options import DecodeOptions
 
+SHOWN = 5  # words in a message
 COMPACT = ".lm"  # the suffix of compact files; what is written to any other name is an ARPA file
 
 lm = typer.Typer(cls=PlainGroup, no_args_is_help=True, rich_markup_mode="rich")
@@ -120,6 +121,38 @@ def lm_compact(
 
     write_compact(read_arpa(model), out)
     note(f"wrote {out}, {out.stat().st_size / 1e6:.1f} MB")
+
+
+@lm.command("pronounce", cls=PlainCommand)
+def lm_pronounce(
+    model: Annotated[Path, typer.Argument(metavar="LM", help="A compact or ARPA file.")],
+    out: Annotated[Path, typer.Argument(metavar="OUT", help="The file to write: english.lm")],
+) -> None:
+    """Say how the words of an English language model sound.
+
+    [bold]asr lm pronounce[/] lm.arpa english.lm
+    [bold]asr transcribe[/] talk.wav --lm english.lm
+
+    With a model that reads phonemes, as [bold]english[/] does, words are then found by
+    their sound, however they are spelled. Pronunciations are those of CMUdict and,
+    where it has none, of eSpeak NG, if that is installed.
+    """
+    with training_packages():
+        from asr.decode.lm.compact import write_compact
+        from asr.decode.options import read_ngrams
+        from asr.training.ngrams.pronounce import pronounce
+
+        opened = read_ngrams(model)
+        said, unsaid = pronounce(opened)
+        write_compact(said, out)
+    size = f"{out.stat().st_size / 1e6:.1f} MB"
+    note(f"wrote {out}, {size}: {said.known - len(unsaid)} of {said.known} words are pronounced")
+    if unsaid:
+        note(f"{len(unsaid)} are not and can be recognised by their letters only: {_some(unsaid)}")
+
+
+def _some(words: list[str]) -> str:
+    return ", ".join(words[:SHOWN]) + (", ..." if len(words) > SHOWN else "")
 
 
 @lm.command("perplexity", cls=PlainCommand)

@@ -13,77 +13,20 @@ LANGUAGE = "en-us"
 STRESS = "',%="
 # The mnemonics of eSpeak NG for American English, as phonemes of CMUdict.
 AS_IN_CMUDICT = {
-    "p": "P",
-    "b": "B",
-    "t": "T",
-    "d": "D",
-    "k": "K",
-    "g": "G",
-    "f": "F",
-    "v": "V",
-    "s": "S",
-    "z": "Z",
-    "h": "HH",
-    "m": "M",
-    "n": "N",
-    "l": "L",
-    "r": "R",
-    "w": "W",
-    "T": "TH",
-    "D": "DH",
-    "S": "SH",
-    "Z": "ZH",
-    "N": "NG",
-    "j": "Y",
-    "tS": "CH",
-    "dZ": "JH",
-    "t#": "T",
-    "t2": "T",
-    "?": "T",
-    "x": "K",
-    "r-": "R",
-    "n-": "AH N",
-    "@L": "AH L",
-    "@": "AH",
-    "3": "ER",
-    "3:": "ER",
-    "a#": "AH",
-    "@-": "",
-    ";": "",
-    "-": "",
-    "I": "IH",
-    "I2": "IH",
-    "I#": "IH",
-    "i": "IY",
-    "i:": "IY",
-    "E": "EH",
-    "a": "AE",
-    "aa": "AE",
-    "A:": "AA",
-    "A~": "AA",
-    "0": "AA",
-    "O": "AO",
-    "O2": "OW",
-    "O:": "AO",
-    "V": "AH",
-    "U": "UH",
-    "u": "UW",
-    "u:": "UW",
-    "eI": "EY",
-    "aI": "AY",
-    "OI": "OY",
-    "aU": "AW",
-    "oU": "OW",
-    "A@": "AA R",
-    "O@": "AO R",
-    "o@": "AO R",
-    "e@": "EH R",
-    "i@": "IY AH",
-    "i@3": "IH R",
-    "U@": "UH R",
-    "aI3": "AY ER",
-    "aI@": "AY AH",
+    mnemonic: name.replace("+", " ")
+    for mnemonic, name in (
+        entry.split("=")
+        for entries in (
+            "p=P b=B t=T d=D k=K g=G f=F v=V s=S z=Z h=HH m=M n=N l=L r=R w=W j=Y T=TH D=DH S=SH",
+            "Z=ZH N=NG tS=CH dZ=JH t#=T t2=T ?=T x=K C=K l#=L r-=R n-=AH+N @L=AH+L",
+            "@=AH 3=ER 3:=ER a#=AH V=AH I=IH I2=IH I#=IH i=IY i:=IY E=EH a=AE aa=AE A:=AA A~=AA",
+            "0=AA O=AO O:=AO O~=AO O2=OW U=UH u=UW u:=UW e=EY eI=EY aI=AY OI=OY aU=AW oU=OW",
+            "A@=AA+R O@=AO+R o@=AO+R e@=EH+R i@=IY+AH i@3=IH+R U@=UH+R aI3=AY+ER aI@=AY+AH",
+        )
+        for entry in entries.split()
+    )
 }
+SILENT = ("@-", ";", "-", "!")
 
 
 @functools.cache
@@ -105,7 +48,8 @@ def pronunciations(word: str) -> list[str]:
 def _guessed(word: str) -> list[str]:
     if not word.strip("'") or shutil.which(PROGRAM) is None:
         return []
-    said = [phoneme.lstrip(STRESS) for part in phonemes(word, LANGUAGE) for phoneme in part]
+    stressed = (phoneme for part in phonemes(word, LANGUAGE) for phoneme in part)
+    said = [plain for phoneme in stressed if (plain := phoneme.lstrip(STRESS)) not in SILENT]
     if any(phoneme not in AS_IN_CMUDICT for phoneme in said):
         return []
     names = " ".join(AS_IN_CMUDICT[phoneme] for phoneme in said).split()

@@ -60,6 +60,8 @@ THOROUGHLY = [
         pytest.param(kind, marks=pytest.mark.slow)
         for kind in (
             ("whole", "upsampled ctc"),
+            ("whole", "phonemes"),
+            ("latency-controlled", "phonemes"),
             ("latency-controlled", "upsampled ctc"),
             ("attention", "classify"),
             ("attention in blocks", "classify"),
@@ -101,6 +103,21 @@ def test_exported_log_probs_match_training(exported: Exported, samples: int) -> 
         found = found[-1:]
     assert found.shape == expected.shape
     np.testing.assert_allclose(found, expected, rtol=0, atol=TOLERANCE)
+
+
+@pytest.mark.parametrize("samples", [160, 16_000])
+def test_phonemes_are_scored_in_the_same_frames(exported: Exported, samples: int) -> None:
+    card, audio = exported.file.card, noise(samples)
+    runs = scorer_for(exported.file).finish(audio)
+    assert (card.phonemes != ()) == exported.config.model.head.phonemes
+    if not card.phonemes:
+        assert all(run.phonemes is None for run in runs)
+        return
+    found = np.concatenate([run.phonemes for run in runs if run.phonemes is not None])
+    with torch.no_grad():
+        both = exported.trained(torch.from_numpy(audio[None]), None, sounds=True)[0][0].numpy()
+    assert found.shape == (-(-samples // card.hop_length), len(card.phonemes))
+    np.testing.assert_allclose(found, both[:, len(card.labels) :], rtol=0, atol=TOLERANCE)
 
 
 def test_the_weights_of_a_file_are_those_that_were_trained(exported: Exported) -> None:

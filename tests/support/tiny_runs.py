@@ -32,6 +32,7 @@ ENCODERS = {
 HEADS = {
     "ctc": {"kind": "ctc"},
     "upsampled ctc": {"kind": "ctc", "upsample": 2},
+    "phonemes": {"kind": "ctc", "upsample": 2, "phonemes": True},
     "classify": {"kind": "classify", "labels": ["yes", "no"], "window": 0.5},
 }
 LABELS = {
