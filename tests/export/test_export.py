@@ -218,7 +218,8 @@ for batch in (1, 3):
         feeds = {{state.name: np.zeros((batch, *state.shape[1:]), "f4") for state in states}}
         for _ in range(2):
             outputs = session.run(None, feeds | {{"pcm": np.ones((batch, samples), "f4")}})
-            feeds = {{s.name: new for s, new in zip(states, outputs[1:], strict=True)}}
+            following = outputs[1 : 1 + len(states)]
+            feeds = {{s.name: new for s, new in zip(states, following, strict=True)}}
         for declared, found in zip(session.get_outputs(), outputs, strict=True):
             for said, size in zip(declared.shape, found.shape, strict=True):
                 assert not isinstance(said, int) or said == size, (declared.name, found.shape)
