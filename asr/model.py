@@ -10,7 +10,7 @@ import onnxruntime as ort
 from asr.card import ModelCard
 from asr.runtime.providers import CPU
 from asr.runtime.samples import checked
-from asr.runtime.scorers import score
+from asr.runtime.scorers import Scores, score
 from asr.runtime.session import (
     LOG_PROBS,
     NEXT,
@@ -145,6 +145,10 @@ class Model:
         ceil(samples / hop_length) rows for ctc, one for each block or window for classify: what a
         stream decodes. Raises StreamError.
         """
+        return self.scores(audio).log_probs
+
+    def scores(self, audio: np.ndarray) -> Scores:
+        """As `log_probs`, with those of the phonemes, if the model reads them."""
         return score(self, checked(audio))
 
 

@@ -90,14 +90,20 @@ def scorer_for(model: Network, closing: int = 0) -> Scorer:
     return WindowScorer(model) if model.card.task == "classify" else WholeScorer(model)
 
 
-def score(model: Network, audio: np.ndarray) -> np.ndarray:
-    """Return the scores of whole audio, float32 (samples,) -> (frames, labels).
+def score(model: Network, audio: np.ndarray) -> Scores:
+    """Return the scores of whole audio, float32 (samples,), as one run.
 
     The audio goes through in the same steps as in a stream, so the rows are what a stream decodes:
     ceil(samples / hop_length) of them for ctc, one for each block or window for classify.
     """
-    rows = [run.log_probs for run in scorer_for(model).finish(audio)]
-    return np.concatenate([np.zeros((0, len(model.card.labels)), np.float32), *rows])
+    runs, card = scorer_for(model).finish(audio), model.card
+    rows = [run.log_probs for run in runs]
+    log_probs = np.concatenate([np.zeros((0, len(card.labels)), np.float32), *rows])
+    if not card.phonemes:
+        return Scores(len(audio), log_probs)
+    sounds = [run.phonemes for run in runs if run.phonemes is not None]
+    phonemes = np.concatenate([np.zeros((0, len(card.phonemes)), np.float32), *sounds])
+    return Scores(len(audio), log_probs, phonemes=phonemes)
 
 
 class BlockScorer:

@@ -5,7 +5,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from rich.console import Console
 from rich.table import Table
 
@@ -30,11 +29,11 @@ Fold = tuple[set[str], set[str]]  # speakers to learn weights from, and those to
 
 @dataclass(frozen=True)
 class Scored:
-    """A recording: who speaks, its reference, and the model's log_probs (frames, labels) of it."""
+    """A recording: who speaks, its reference, and the model's scores of it."""
 
     speaker: str
     reference: str
-    log_probs: np.ndarray
+    scores: Scores
 
 
 class Trials:
@@ -49,7 +48,7 @@ class Trials:
 
     def decode(self, options: DecodeOptions) -> list[str]:
         """Return the text of each recording."""
-        return [decoded(self._model, entry.log_probs, options) for entry in self._scored]
+        return [decoded(self._model, entry.scores, options) for entry in self._scored]
 
     def rates(self, texts: Sequence[str], speakers: set[str]) -> dict[str, Any]:
         """Return the error rates of the texts of these speakers."""
@@ -135,13 +134,13 @@ def _crossed(data: Path, trials: Sequence[Trial]) -> list[Fold]:
 
 def _score(model: Model, trials: Sequence[Trial]) -> Iterator[Scored]:
     for trial in tracked(trials, "recognising"):
-        yield Scored(trial.speaker, trial.reference, model.log_probs(trial.waveform()))
+        yield Scored(trial.speaker, trial.reference, model.scores(trial.waveform()))
 
 
-def decoded(model: Model, log_probs: np.ndarray, options: DecodeOptions) -> str:
-    """Return the text of whole audio from its log_probs (frames, labels)."""
+def decoded(model: Model, scores: Scores, options: DecodeOptions) -> str:
+    """Return the text of whole audio from its scores."""
     decoder = build_decoder(model.card, options)
-    events = [*decoder.push(Scores(0, log_probs)), *decoder.finish()]
+    events = [*decoder.push(scores), *decoder.finish()]
     return " ".join(event.text for event in events if isinstance(event, Utterance))
 
 

@@ -132,13 +132,13 @@ def _beams(model: Model, sound: np.ndarray, audio: Path | None) -> dict[str, Any
     rate, sounds = model.card.sample_rate, [sound]
     if audio is not None and audio.is_dir():
         sounds = [read_audio(path, rate) for path in _thinned(find_audio(audio))]
-    scored = [model.log_probs(sound) for sound in sounds]
+    scored = [model.scores(sound) for sound in sounds]
     taken, texts = {True: np.inf, False: np.inf}, {}
     for _ in range(timing.REPEATS):
         for native in taken:
             options = DecodeOptions(beam=BEAM, native=native)
             started = time.perf_counter()
-            texts[native] = [decoded(model, log_probs, options) for log_probs in scored]
+            texts[native] = [decoded(model, scores, options) for scores in scored]
             taken[native] = min(taken[native], time.perf_counter() - started)
     duration = sum(map(len, sounds)) / rate
     return {
