@@ -1,13 +1,14 @@
 """A satellite of Home Assistant, whose wake words and transcripts come from `asr serve`.
 
 The satellite is the program of the package wyoming-satellite, which wants an old wyoming and so an
-environment of its own: it is found where that environment's bin is on the PATH. The test is what
-Home Assistant is to it: it takes the sound that the satellite sends once it is awake, and has it
+environment of its own: it is found where its command is on the PATH. The test is what Home
+Assistant is to it: it takes the sound that the satellite sends once it is awake, and has it
 transcribed.
 """
 
 import asyncio
 import contextlib
+import shlex
 import shutil
 import socket
 import subprocess
@@ -19,7 +20,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from wyoming.asr import Transcribe, Transcript
-from wyoming.audio import AudioStart, AudioStop
+from wyoming.audio import AudioChunk, AudioStart, AudioStop
 from wyoming.client import AsyncTcpClient
 from wyoming.event import Event
 from wyoming.satellite import RunSatellite
@@ -30,13 +31,16 @@ from tests.support.tiny_models import SAMPLE_RATE, tones
 SATELLITE = shutil.which("wyoming-satellite")
 CHUNK = 1024  # samples of a message of the satellite
 FORMAT = {"rate": SAMPLE_RATE, "width": 2, "channels": 1}
-SAID = np.concatenate([PAUSE, tones("low", seconds=0.35), PAUSE, SPEECH, PAUSE])
+WAKE_WORD = np.concatenate([PAUSE, tones("low", seconds=0.35)])
 AFTER_WAKING = round((len(SPEECH) + 3 * SAMPLE_RATE) / CHUNK)  # messages
 MICROPHONE = """
-import sys, time
-sound = open(sys.argv[1], "rb").read()
+import pathlib, sys, time
+wake_word, speech, spoken = map(pathlib.Path, sys.argv[1:])
+sound = wake_word.read_bytes()
 while True:
-    sys.stdout.buffer.write(sound[:2048] or bytes(2048))
+    if spoken.exists():
+        sound, spoken = speech.read_bytes(), pathlib.Path("never")
+    sys.stdout.buffer.write(sound[:2048].ljust(2048, bytes(1)))
     sys.stdout.buffer.flush()
     sound = sound[2048:]
     time.sleep(0.064)
@@ -51,14 +55,20 @@ def server(speech_model: Path, keyword_model: Path) -> Iterator[Serving]:
 
 @contextlib.contextmanager
 def satellite(server: Serving, folder: Path) -> Iterator[int]:
-    """Start a satellite that records SAID; give the port at which it waits for Home Assistant."""
+    """Start a satellite that hears the wake word, and SPEECH once the file `speaks` is there.
+
+    It gives the port at which it waits for Home Assistant.
+    """
     assert SATELLITE
-    (folder / "said.raw").write_bytes(pcm(SAID))
-    (folder / "microphone.py").write_text(MICROPHONE)
+    files = [folder / name for name in ("microphone.py", "wake_word.raw", "speech.raw", "speaks")]
+    files[0].write_text(MICROPHONE)
+    files[1].write_bytes(pcm(WAKE_WORD))
+    files[2].write_bytes(pcm(SPEECH))
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
-    microphone = f"{sys.executable} {folder / 'microphone.py'} {folder / 'said.raw'}"
-    command = [str(Path(SATELLITE).parent / "python"), "-m", "wyoming_satellite", "--no-zeroconf"]
+    microphone = shlex.join([sys.executable, *map(str, files)])
+    python = Path(SATELLITE).resolve().parent / "python"  # the command itself is broken in 1.0.0
+    command = [str(python), "-m", "wyoming_satellite", "--no-zeroconf"]
     command += ["--uri", f"tcp://127.0.0.1:{port}", "--mic-command", microphone]
     command += ["--wake-uri", f"tcp://127.0.0.1:{server.wyoming}", "--wake-word-name", "low"]
     with subprocess.Popen(command) as process:
@@ -89,11 +99,19 @@ async def next_event(client: AsyncTcpClient, kind: str) -> Event:
             return event
 
 
-async def conversation(server: Serving, port: int) -> str:
-    """Do as Home Assistant does; return the transcript."""
+async def silence(client: AsyncTcpClient) -> None:
+    """Wait for the end of the wake word, which the satellite is awake before."""
+    while any(AudioChunk.from_event(await next_event(client, "audio-chunk")).audio):
+        pass
+
+
+async def conversation(server: Serving, port: int, speaks: Path) -> str:
+    """Do as Home Assistant does, and as who speaks to it; return the transcript."""
     home = await connected(port)
     await home.write_event(RunSatellite().event())
     assert (await next_event(home, "run-pipeline")).data["start_stage"] == "asr"
+    await silence(home)
+    speaks.touch()
     async with AsyncTcpClient("127.0.0.1", server.wyoming or 0) as recogniser:
         await recogniser.write_event(Transcribe().event())
         await recogniser.write_event(AudioStart(**FORMAT).event())
@@ -109,4 +127,4 @@ async def conversation(server: Serving, port: int) -> str:
 @pytest.mark.skipif(not SATELLITE, reason="wyoming-satellite is not installed")
 def test_a_satellite_wakes_and_its_sound_is_transcribed(server: Serving, tmp_path: Path) -> None:
     with satellite(server, tmp_path) as port:
-        assert asyncio.run(conversation(server, port)) == "ab c ba"
+        assert asyncio.run(conversation(server, port, tmp_path / "speaks")) == "ab c ba"
