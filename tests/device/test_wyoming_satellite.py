@@ -55,7 +55,7 @@ def server(speech_model: Path, keyword_model: Path) -> Iterator[Serving]:
 
 @contextlib.contextmanager
 def satellite(server: Serving, folder: Path) -> Iterator[int]:
-    """Start a satellite that hears the wake word, and SPEECH once the file `speaks` is there.
+    """Start a satellite that records the wake word, and SPEECH once the file `speaks` is there.
 
     It gives the port at which it waits for Home Assistant.
     """
