@@ -21,6 +21,7 @@ else:
     import fcntl
 
 LOCK = ".earshot.lock"
+BUCKETS = {"gs", "s3"}  # kinds of addresses
 REMEDY = "make room or name another folder, then give the same command again: what is done is kept"
 
 
@@ -81,7 +82,7 @@ class Store:
             return
         filesystem, path = open_filesystem(self._place)
         with reaching(self._place):
-            filesystem.makedirs(path, exist_ok=True)
+            _make_folder(filesystem, path)
             filesystem.pipe_file(f"{path}/{name}", content)
 
     @contextlib.contextmanager
@@ -97,7 +98,7 @@ class Store:
         filesystem, path = open_filesystem(self._place)
         name = f"{path}/{LOCK}"
         with reaching(self._place):
-            filesystem.makedirs(path, exist_ok=True)
+            _make_folder(filesystem, path)
             if (old := _lock_of(filesystem, name)) is not None:
                 if time.time() - old["renewed"] < STALE_SECONDS:
                     raise LockError(_taken(str(self), f"{old['host']}, process {old['process']}"))
@@ -113,6 +114,13 @@ class Store:
         finally:
             with contextlib.suppress(Exception):  # it goes stale
                 filesystem.rm_file(name)
+
+
+def _make_folder(filesystem: Any, path: str) -> None:
+    """Where there are folders: in a bucket there are none, and a bucket with a typing error in its
+    name is not to be made."""
+    if not BUCKETS.intersection(filesystem.protocol):
+        filesystem.makedirs(path, exist_ok=True)
 
 
 def _sign_of_life() -> bytes:
