@@ -15,7 +15,8 @@ from asr.cli.terminal import note
 from asr.transcripts.formats import EventFormat
 
 if TYPE_CHECKING:
-    from asr.decode.keywords.typed import SpotOptions
+    from asr.card import ModelCard
+    from asr.decode.keywords.typed import Keyword, SpotOptions
     from asr.decode.options import DecodeOptions
     from asr.model import Model
 
@@ -86,11 +87,11 @@ Keywords = Annotated[
     typer.Option(metavar="WORDS", help="Spot these only: 'operator, wild fire=0.8'."),
 ]
 NearMisses = Annotated[
-    bool, typer.Option("--near-misses", help="With --keywords: what nearly was one, and why not.")
+    bool, typer.Option("--near-misses", help="What nearly was a keyword, and why not.")
 ]
 Refractory = Annotated[
     float | None,
-    typer.Option(metavar="SECONDS", help="With --keywords: none for so long after another."),
+    typer.Option(metavar="SECONDS", help="Of keywords: none for so long after another."),
 ]
 Confirm = Annotated[
     float | None,
@@ -288,19 +289,33 @@ def takes_decoding(*without: str) -> Callable[[Command], Command]:
 
 
 def spot_options(
-    keywords: str | None, near_misses: bool = False, **rules: float | None
+    keywords: str | None,
+    model: str | None = None,
+    near_misses: bool = False,
+    **rules: float | None,
 ) -> "SpotOptions | None":
-    """Read typed keywords; None if there are none."""
+    """Read typed keywords, or take all that the model has learnt if options are about keywords;
+    None if nothing is."""
     from asr.decode.keywords.typed import SpotOptions, parse_keywords
+    from asr.model import load
 
-    if keywords is None:
-        if near_misses:
-            raise CommandError("--near-misses is about typed keywords; give them with --keywords")
-        for name, value in rules.items():
-            if value is not None:
-                raise CommandError(f"--{name} is about keywords; give them with --keywords")
+    if keywords is not None:
+        typed = parse_keywords(keywords)
+        return SpotOptions(keywords=typed, near_misses=near_misses, **rules)
+    given = ["near-misses"] * near_misses + [n for n in rules if rules[n] is not None]
+    if not given:
         return None
-    return SpotOptions(keywords=parse_keywords(keywords), near_misses=near_misses, **rules)
+    learnt = all_keywords(load(model or spotting_model(None)).card, f"--{given[0]} is about")
+    return SpotOptions(keywords=learnt, near_misses=near_misses, **rules)
+
+
+def all_keywords(card: "ModelCard", about: str) -> "tuple[Keyword, ...]":
+    """Return the keywords that a model has learnt. Raises CommandError, which `about` begins."""
+    from asr.decode.keywords.typed import Keyword
+
+    if card.task == "ctc":
+        raise CommandError(f"{about} keywords; name them with --keywords")
+    return tuple(Keyword(label.lower()) for label in card.labels if label not in card.background)
 
 
 def warn_of_ambiguities(model: "Model", options: "SpotOptions | None") -> None:

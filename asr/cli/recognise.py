@@ -192,7 +192,7 @@ def spot(
     if output is not None and not archive.wanted:
         raise CommandError("--output holds shards; add --shards jsonl, or write to > FILE")
     options = spot_options(
-        keywords, near_misses, refractory=refractory, confirm=confirm, linger=linger
+        keywords, model, near_misses, refractory=refractory, confirm=confirm, linger=linger
     )
     model = model or spotting_model(options)
     if is_piped(paths, raw_rate, jobs):
@@ -259,7 +259,7 @@ def listen(
     from asr.stream import live_stream
 
     spotting = spot_options(
-        keywords, near_misses, refractory=refractory, confirm=confirm, linger=linger
+        keywords, model, near_misses, refractory=refractory, confirm=confirm, linger=linger
     )
     opened = load(model or spotting_model(spotting), threads=threads, provider=provider)
     warn_of_ambiguities(opened, spotting)

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from asr.cli.errors import CommandError
+from asr.cli.options import all_keywords
 from asr.cli.terminal import note
 from asr.files import WriteError
 from features.paths import shown
@@ -30,15 +30,11 @@ SaveOption = Annotated[
 
 def watched(model: "Model", spotting: "SpotOptions | None") -> "SpotOptions":
     """The options with near misses, of all keywords of the model if none are typed."""
-    from asr.decode.keywords.typed import Keyword, SpotOptions
+    from asr.decode.keywords.typed import SpotOptions
 
     if spotting is not None:
         return replace(spotting, near_misses=True)
-    card = model.card
-    if card.task == "ctc":
-        raise CommandError("--save keeps the sound of keywords; name them with --keywords")
-    labels = (label for label in card.labels if label not in card.background)
-    keywords = tuple(Keyword(label.lower()) for label in labels)
+    keywords = all_keywords(model.card, "--save keeps the sound of")
     return SpotOptions(keywords=keywords, near_misses=True)
 
 

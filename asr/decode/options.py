@@ -176,7 +176,15 @@ def _spotting(card: ModelCard, options: DecodeOptions | SpotOptions | None) -> S
             f"{card.name}: this model spots keywords; language models, word lists and the "
             "like are for a model that transcribes"
         )
-    return options if isinstance(options, SpotOptions) else None
+    if not isinstance(options, SpotOptions):
+        return None
+    for name in ("confirm", "linger"):
+        if getattr(options, name) is not None:
+            raise ModelError(
+                f"{card.name}: {name} is about words that are found by their letters, and this "
+                "model was trained on its own; leave it out"
+            )
+    return options
 
 
 def _transcriber(card: ModelCard, options: DecodeOptions) -> Decoder:

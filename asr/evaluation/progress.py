@@ -15,5 +15,5 @@ def tracked(items: Iterable[Item], description: str, total: int | None = None) -
     total: how many there are, where `items` do not say.
     """
     console = Console(stderr=True)
-    silent = not console.is_terminal
+    console.quiet = silent = not console.is_terminal  # rich 13 ends a disabled bar with a line
     return track(items, description, total=total, console=console, transient=True, disable=silent)

@@ -8,6 +8,7 @@ from rich.console import Console
 from rich.table import Table
 
 LARGEST_MATRIX = 12  # labels; of more, a terminal shows the pairs that are confused most
+LEAST_HOURS = 0.1  # of other sound, for a rate an hour
 ROWS = 10  # of a table whose worst rows come first
 
 Interval = tuple[float, float]
@@ -72,21 +73,30 @@ def _classifier(figures: dict[str, Any]) -> Iterator[Table | str]:
     if figures["hit_rate"] is not None:
         yield f"keywords that fire: {100 * figures['hit_rate']:.2f} %"
     if figures["background_hours"]:
-        yield (
-            f"false accepts: {figures['false_accepts']} in {figures['background_hours']:.2f} "
-            f"hours of other sound, {figures['false_accepts_per_hour']:.1f} an hour"
+        yield _false_accepts(figures)
+    yield _threshold_table(figures["thresholds"], figures["background_hours"] >= LEAST_HOURS)
+
+
+def _false_accepts(figures: dict[str, Any]) -> str:
+    count, hours = figures["false_accepts"], figures["background_hours"]
+    if hours < LEAST_HOURS:
+        return (
+            f"false accepts: {count} in {3600 * hours:.0f} s of other sound: too little to tell "
+            "how many an hour"
         )
-    yield _threshold_table(figures["thresholds"])
+    rate = figures["false_accepts_per_hour"]
+    return f"false accepts: {count} in {hours:.2f} hours of other sound, {rate:.1f} an hour"
 
 
-def _threshold_table(points: list[dict[str, Any]]) -> Table:
+def _threshold_table(points: list[dict[str, Any]], enough: bool) -> Table:
+    """enough: whether the sound is so long that rates an hour mean something."""
     table = Table("threshold", "keywords that fire %", "false accepts an hour")
     for point in points:
         hits, false = point["hit_rate"], point["false_accepts_per_hour"]
         table.add_row(
             f"{point['threshold']:g}",
             "-" if hits is None else f"{100 * hits:.1f}",
-            "-" if false is None else f"{false:.1f}",
+            f"{false:.1f}" if enough and false is not None else "-",
         )
     return table
 

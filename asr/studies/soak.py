@@ -245,7 +245,7 @@ def _problems(figures: dict[str, Any]) -> Iterator[str]:
 def _progress() -> Progress:
     hours = TextColumn("{task.completed:.2f} of {task.total:g} h")
     console = Console(stderr=True)
-    disable = not console.is_terminal
+    console.quiet = disable = not console.is_terminal  # rich 13 ends a disabled bar with a line
     return Progress(BarColumn(None), hours, TimeRemainingColumn(), console=console, disable=disable)
 
 

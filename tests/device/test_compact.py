@@ -128,7 +128,10 @@ def test_any_piece_of_a_file_is_refused(path: Path, tmp_path: Path) -> None:
         (lambda c: c + b"more", "is cut off after .* bytes, or too long; copy it again"),
         (lambda c: c[:-1], "is cut off after"),
         (lambda c: c[:40] + b"?" + c[41:], "is damaged; copy it again"),
-        (lambda c: b"nothing of the kind", "has no .data. line, so it is no ARPA file"),
+        (
+            lambda c: b"nothing of the kind",
+            "has no .data. line, so it is no ARPA file; make one with",
+        ),
     ],
 )
 def test_a_file_that_is_no_whole_one_is_one_line(

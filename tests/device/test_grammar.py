@@ -249,7 +249,7 @@ def test_a_command_that_is_broken_off_is_not_recognised(tmp_path: Path) -> None:
         ("import <other.*>;", "imports another grammar, which is not supported"),
         ("public <a> = <VOID>;", "says nothing at all; give it a word"),
         ("public <a> = a <a>;", "says nothing at all; give it a word"),
-        ("<a> = a; public <a> = b;", "rule <a> is defined twice"),
+        ("<a> = a; public <a> = b;", "rule <a> is defined twice; join them with"),
         ('public <a> = "open;', "line 3: cannot read '\"' here"),
         ("public <a> = größe;", "the model cannot say 'ß', 'ö' in 'größe'"),
     ],
@@ -264,7 +264,7 @@ def test_a_wrong_grammar_is_refused(tmp_path: Path, body: str, complaint: str) -
 @pytest.mark.parametrize(
     ("head", "complaint"),
     [
-        ("", "does not begin with '#JSGF V1.0;', so it is no grammar"),
+        ("", "does not begin with '#JSGF V1.0;', so it is no grammar; write that first"),
         ("#JSGF V1.0;", "line 1: has 'public' where 'grammar NAME;' should be"),
     ],
 )

@@ -148,6 +148,41 @@ def test_a_file_cut_short_gives_what_there_is(
     np.testing.assert_allclose(found, read_audio(path, RATE)[: len(found)], atol=1e-6)
 
 
+@pytest.mark.parametrize("subtype", ["PCM_16", "PCM_24", "FLOAT"])
+@pytest.mark.parametrize("suffix", ["wav", "aiff", "au"])
+def test_a_file_cut_off_in_a_pipe_is_warned_of(
+    tmp_path: Path,
+    piped: Callable[..., io.BufferedReader],
+    caplog: pytest.LogCaptureFixture,
+    suffix: str,
+    subtype: str,
+) -> None:
+    path = tmp_path / f"noise.{suffix}"
+    soundfile.write(path, noise(1.0), RATE, subtype)
+    data = path.read_bytes()
+    width = {"PCM_16": 2, "PCM_24": 3, "FLOAT": 4}[subtype]
+    with caplog.at_level(logging.WARNING):
+        assert len(read(piped(data))) == RATE
+        assert caplog.messages == []
+        read(piped(data[: -1000 * width]))
+    said = f"{1000 * width} of its {RATE * width} bytes are missing"
+    assert caplog.messages == [f"standard input: damaged: {said}"]
+
+
+@pytest.mark.parametrize("length", [0x7FFFF000, 0xFFFFFFFF])
+def test_a_length_that_nobody_knew_is_not_warned_of(
+    piped: Callable[..., io.BufferedReader], caplog: pytest.LogCaptureFixture, length: int
+) -> None:
+    file = io.BytesIO()
+    soundfile.write(file, noise(1.0), RATE, format="WAV")
+    data = bytearray(file.getvalue())
+    place = data.index(b"data") + 4
+    data[place : place + 4] = length.to_bytes(4, "little")
+    with caplog.at_level(logging.WARNING):
+        assert len(read(piped(bytes(data)))) == RATE
+    assert caplog.messages == []
+
+
 @pytest.mark.parametrize("suffix", ["wav", "flac"])
 def test_memory_does_not_grow_with_the_length_of_a_pipe(
     tmp_path: Path, piped: Callable[..., io.BufferedReader], suffix: str

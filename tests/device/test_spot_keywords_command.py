@@ -90,8 +90,6 @@ def test_rules_and_session_reach_the_command_line(speech_model: Path, recording:
     result = run_asr("spot", "-m", speech_model, "--provider", "Quantum", recording)
     assert result.returncode == 2
     assert result.stderr.startswith("error: Quantum: is no provider of this onnxruntime")
-    result = run_asr("spot", "--linger", 1.0, recording)
-    assert result.stderr == "error: --linger is about keywords; give them with --keywords\n"
 
 
 def test_what_is_wrong_is_one_line(
@@ -102,7 +100,9 @@ def test_what_is_wrong_is_one_line(
         (["-m", speech_model, "--keywords", "abba=2"], "'abba': threshold 2 is not in (0, 1]"),
         (["-m", speech_model, "--keywords", "abba, ab ba"], "keyword 'ab ba' is there twice"),
         (["-m", speech_model, "--keywords", "abcd"], "cannot say 'd' in 'abcd'; respell it"),
-        (["-m", speech_model, "--near-misses"], "give them with --keywords"),
+        (["-m", speech_model, "--near-misses"], "--near-misses is about keywords; name them with"),
+        (["-m", speech_model, "--linger", 1.0], "--linger is about keywords; name them with --key"),
+        (["-m", keyword_model, "--linger", 1.0], "linger is about words that are found by their"),
         (["-m", speech_model], "type some with --keywords"),
         (
             ["-m", keyword_model, "--keywords", "operator"],
@@ -119,3 +119,21 @@ def test_listening_takes_keywords_or_decoding(speech_model: Path) -> None:
     result = run_asr("listen", "-m", speech_model, "--keywords", "abca", "--beam", 4)
     assert result.returncode == 2
     assert result.stderr == "error: --keywords excludes language models, word lists and the like\n"
+
+
+def test_options_of_keywords_are_those_of_all_that_a_model_has_learnt(
+    keyword_model: Path, tmp_path: Path
+) -> None:
+    path = tmp_path / "said.wav"
+    soundfile.write(path, tones("low", "high", seconds=0.5), SAMPLE_RATE)
+
+    def rows(*options: object) -> list[dict]:
+        result = run_asr("spot", path, "-m", keyword_model, "-f", "json", *options)
+        assert result.returncode == 0, result.stderr
+        return [*map(json.loads, result.stdout.splitlines())]
+
+    assert [row["label"] for row in rows()] == ["low", "high"]
+    assert [row["label"] for row in rows("--refractory", 60.0)] == ["low"]
+    low, high = rows("--refractory", 60.0, "--near-misses")
+    assert low["label"] == "low" and "reason" not in low
+    assert high["label"] == "high" and high["reason"]

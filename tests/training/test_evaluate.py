@@ -272,3 +272,22 @@ def test_many_labels_are_shown_as_the_pairs_confused_most(
     assert ["w7", "4", "25.0"] in rows
     assert "labels, worst first: 10 of 41" in out
     assert max(map(len, out.splitlines())) <= 100
+
+
+@pytest.mark.parametrize(
+    ("seconds", "said", "rate"),
+    [
+        (1.0, "false accepts: 1 in 1 s of other sound: too little to tell how many an hour", "-"),
+        (3600.0, "false accepts: 1 in 1.00 hours of other sound, 1.0 an hour", "1.0"),
+    ],
+)
+def test_false_accepts_an_hour_take_some_sound(
+    keywords: Model, capsys: pytest.CaptureFixture[str], seconds: float, said: str, rate: str
+) -> None:
+    fired = ("low",)
+    other = Outcome("", "ann", "_unknown_", "low", seconds, 0.1, fired, (fired,) * len(SWEEP))
+    print_evaluation(summarise(keywords.card, [other]))
+    out = capsys.readouterr().out
+    assert said in out
+    rows = [line.replace("│", " ").split() for line in out.splitlines()]
+    assert [f"{SWEEP[0]:g}", "-", rate] in rows

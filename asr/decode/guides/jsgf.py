@@ -146,7 +146,9 @@ class _Parser:
         tokens = self._split(text)
         head = next(tokens)
         if head.kind != "header" or not HEADER.match(head.text):
-            raise DecodeError(f"{path}: does not begin with '#JSGF V1.0;', so it is no grammar")
+            raise DecodeError(
+                f"{path}: does not begin with '#JSGF V1.0;', so it is no grammar; write that first"
+            )
         self._tokens = list(tokens)
         self._position = 0
 
@@ -160,7 +162,7 @@ class _Parser:
             name = self._local(self._take("rule", "a rule like '<name> = ... ;'").text)
             self._expect("=")
             if name in rules:
-                raise self._error(f"rule {name} is defined twice")
+                raise self._error(f"rule {name} is defined twice; join them with |")
             rules[name] = self._expansion()
             if is_public:
                 public.append(Expansion("rule", name))

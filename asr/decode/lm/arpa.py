@@ -54,7 +54,10 @@ class _Parser:
     def model(self) -> NgramModel:
         """Read the whole file."""
         if not any(line == "\\data\\" for line in self._lines):
-            raise DecodeError(f"{self._path}: has no \\data\\ line, so it is no ARPA file")
+            raise DecodeError(
+                f"{self._path}: has no \\data\\ line, so it is no ARPA file; make one with "
+                "'asr lm build'"
+            )
         counts, line = self._counts()
         sections: list[Ngrams] = []
         for order, count in enumerate(counts, start=1):
