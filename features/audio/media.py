@@ -101,7 +101,10 @@ def _with_pyav(file: Any, name: str, damage: Damage) -> Iterator[Block]:
 
     limits = {"format_whitelist": CONTAINERS, "protocol_whitelist": PROTOCOLS}
     try:
-        container = av.open(file, container_options=limits, metadata_errors="ignore")
+        tags: dict[str, Any] = {"metadata_errors": "ignore"}
+        if int(av.__version__.split(".")[0]) >= 19:  # it has no such option
+            tags = {}
+        container = av.open(file, container_options=limits, **tags)
     except (FFmpegError, ValueError) as error:
         raise AudioError(_undecoded(name, str(getattr(error, "strerror", error)))) from None
     with container:
