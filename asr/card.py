@@ -250,8 +250,6 @@ class ModelCard(Card):
         self._check_lengths()
         if (self.task == "ctc") != (self.blank is not None):
             raise CardError("a ctc model needs a blank index, a classify model must not have one")
-        if self.phonemes and self.phonemes != SOUNDS:
-            raise CardError("phonemes are others than this version knows; export the model again")
         if self.blank is not None and not 0 <= self.blank < len(self.labels):
             raise CardError(f"blank index {self.blank} is outside the {len(self.labels)} labels")
         if not set(self.background) <= set(self.labels):
@@ -268,8 +266,15 @@ class ModelCard(Card):
         own = self.alarms.thresholds.keys() if self.alarms else set()
         if self.task == "classify" and (unknown := sorted(own - set(self.labels))):
             raise CardError(f"alarms have a threshold of '{unknown[0]}', which is no label")
+        self._check_phonemes()
         if (self.task == "classify") != (self.window_length is not None):
             raise CardError("a classify model needs a window_length, a ctc model has none")
+
+    def _check_phonemes(self) -> None:
+        if self.phonemes and self.task != "ctc":
+            raise CardError("phonemes are read by a ctc model, a classify model has none")
+        if self.phonemes not in ((), SOUNDS):
+            raise CardError("phonemes are others than this version knows; export the model again")
 
     def _check_lengths(self) -> None:
         """Raise CardError if a rate or a length is none."""

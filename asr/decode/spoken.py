@@ -87,20 +87,16 @@ class SpokenDecoder(BeamDecoder):
         self, ranked: list[tuple[str, float, Prefix]], log_probs: np.ndarray
     ) -> list[Utterance]:
         rows = self._own_rows()[: len(log_probs)]
-        texts: dict[str, float] = {}
-        paths: list[list[Span]] = []
-        written: list[tuple[str, ...]] = []
-        for _, score, prefix in ranked:
-            spans = align(log_probs, prefix.labels(), self._alphabet, self._first)
-            settled = () if written else self._settled
-            words = self._writer.write(self._said(spans), rows, settled)
-            texts.setdefault(_joined(words), score)
-            paths.append(spans)
-            written.append(words)
-        best = tuple(Alternative(text, score) for text, score in texts.items())
-        return self._timed(written[0], rows, best) or self._by_sound(
-            paths[0], written[0], log_probs, best
+        paths = [align(log_probs, p.labels(), self._alphabet, self._first) for _, _, p in ranked]
+        words, *others = (
+            self._writer.write(self._said(path), rows, self._settled if path is paths[0] else ())
+            for path in paths
         )
+        texts: dict[str, float] = {}
+        for written, (_, score, _) in zip([words, *others], ranked, strict=True):
+            texts.setdefault(_joined(written), score)
+        best = tuple(Alternative(text, score) for text, score in texts.items())
+        return self._timed(words, rows, best) or self._by_sound(paths[0], words, log_probs, best)
 
     def _timed(
         self, words: Sequence[str], rows: np.ndarray, best: tuple[Alternative, ...]

@@ -8,11 +8,11 @@ import numpy as np
 from asr.decode.alphabet import Alphabet
 from asr.decode.confidence import REACH_SECONDS, readings, stretches
 from asr.decode.lm.lexicon import Pronunciations
-from asr.decode.lm.ngrams import MARKS, UNKNOWN, Context, NgramModel
+from asr.decode.lm.ngram import UNKNOWN_NUMBER
+from asr.decode.lm.ngrams import Context, NgramModel
 
 ALIKE = 8  # hypotheses that are followed from word to word
 LETTERS_WEIGHT = 0.5  # of what the letters say, beside the language model
-UNKNOWN_NUMBER = MARKS.index(UNKNOWN)
 
 
 class Said(NamedTuple):
