@@ -27,7 +27,8 @@ class Stream:
     A model that classifies yields Detections, with SpotOptions of these keywords only; a ctc model
     yields Partials while an utterance goes on and an Utterance when it ends, or, with SpotOptions,
     Detections of the keywords in them. The last events come with `finish`. A language model that
-    stands beside a ctc model is used, unless the options say otherwise.
+    stands beside a ctc model is used, unless the options say otherwise; for keywords it is the
+    dictionary that says how they sound.
 
     posteriors: what the model makes of this moment, float32 (labels,), zeros at first.
     settling: after so many seconds of silence nothing that was said before still waits.
@@ -37,7 +38,7 @@ class Stream:
     def __init__(self, model: Model, options: DecodeOptions | SpotOptions | None = None) -> None:
         self.card = model.card
         self._model = model
-        if model.card.task == "ctc" and not isinstance(options, SpotOptions):
+        if model.card.task == "ctc":
             options = (options or DecodeOptions()).beside(model.language_model)
         self._decoder = build_decoder(model.card, options)
         self.settling = settling(model.card, options)

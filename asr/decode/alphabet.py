@@ -14,6 +14,7 @@ from asr.decode.confidence import REACH_SECONDS, confidences, readings, stretche
 from asr.events import Alternative, Character, Utterance, Word
 
 SEPARATOR = " "
+PHONEMES_BLANK = 0
 
 
 class Span(NamedTuple):
@@ -45,6 +46,11 @@ class Alphabet:
         frame_seconds = card.hop_length / card.sample_rate
         calibration = (lm and card.lm_calibration) or card.calibration
         return cls(card.labels, card.blank, frame_seconds, calibration)
+
+    @classmethod
+    def of_phonemes(cls, card: ModelCard, *, lm: bool = False) -> "Alphabet":
+        """The labels of a model's second output, of a model that reads phonemes."""
+        return replace(cls.of(card, lm=lm), labels=card.phonemes, blank=PHONEMES_BLANK)
 
     @cached_property
     def separator(self) -> int | None:

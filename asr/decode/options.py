@@ -213,7 +213,7 @@ def _spoken(card: ModelCard, options: DecodeOptions) -> SpokenDecoder | None:
     if not card.phonemes or options.lm is None or options._restricted or options._neural:
         return None
     letters = Alphabet.of(card, lm=True)
-    phonemes = dataclasses.replace(letters, labels=card.phonemes, blank=0)
+    phonemes = Alphabet.of_phonemes(card, lm=True)
     found = _by_sound(letters, phonemes, options, _version(Path(options.lm)))
     if found is None:
         return None

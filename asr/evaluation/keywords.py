@@ -22,7 +22,6 @@ from asr.decode.keywords.typed import (
     PeakFinder,
     SpotOptions,
     Target,
-    spellings,
     targets,
 )
 from asr.evaluation.intervals import interval_over, share_interval
@@ -146,7 +145,8 @@ class Evaluation:
         self._model = model
         rules = chosen(model.card.spotting, options)
         self._keywords = targets(options.keywords, model.card)
-        self._finder = PeakFinder(alphabet, spellings(alphabet, options.keywords), rules)
+        said = options.beside(model.language_model).keywords
+        self._finder = PeakFinder(model.card, said, rules)
         self._frame_seconds = alphabet.frame_seconds
         self._refractory = round(rules.refractory / alphabet.frame_seconds)
 
@@ -164,7 +164,7 @@ class Evaluation:
         scores, sample_rate = scorer_for(self._model), self._model.card.sample_rate
         runs = [*scores.push(waveform), *scores.finish()]
         self._finder.reset()
-        peaks = [peak for run in runs for peak in self._finder.push(run.log_probs)]
+        peaks = [peak for run in runs for peak in self._finder.push(run)]
         known = np.concatenate([np.full(len(run.log_probs), run.end) for run in runs])
         return Scored(
             recording.speaker,

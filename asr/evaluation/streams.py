@@ -26,7 +26,6 @@ from asr.decode.keywords.typed import (
     SpotOptions,
     Target,
     sounds_of,
-    spellings,
 )
 from asr.evaluation.progress import tracked
 from asr.model import Model, ModelError
@@ -172,10 +171,10 @@ class Watcher:
                 "with --keywords"
             )
         else:
-            alphabet, rules = Alphabet.of(card), chosen(card.spotting, options)
-            self.keywords = options.keywords
-            self._finder = PeakFinder(alphabet, spellings(alphabet, self.keywords), rules)
-            self._refractory = round(rules.refractory / alphabet.frame_seconds)
+            rules = chosen(card.spotting, options)
+            self.keywords = options.beside(model.language_model).keywords
+            self._finder = PeakFinder(card, self.keywords, rules)
+            self._refractory = round(rules.refractory / Alphabet.of(card).frame_seconds)
 
     @property
     def thresholds(self) -> dict[str, float]:
@@ -221,7 +220,7 @@ class Watcher:
 
     def _typed(self, runs: Sequence[Scores], seconds: float) -> TypedTrack:
         self._finder.reset()
-        peaks = [peak for run in runs for peak in self._finder.push(run.log_probs)]
+        peaks = [peak for run in runs for peak in self._finder.push(run)]
         known = [np.full(len(run.log_probs), run.end) for run in runs]
         return TypedTrack(
             self.keywords,

@@ -14,7 +14,6 @@ from asr.decode.keywords.typed import (
     KeywordSpotter,
     PeakFinder,
     SpotOptions,
-    spellings,
 )
 from asr.decode.options import DecodeOptions, build_decoder
 from asr.events import Detection, NearMiss, Utterance, Word
@@ -73,7 +72,7 @@ def evidence_for(model: Model, runs: list[Scores], label: str | None) -> Evidenc
     """
     if model.card.task == "classify":
         return TrainedEvidence(model.card, label or _highest(model.card, runs))
-    return TypedEvidence(model.card, label or _least_certain(model.card, runs))
+    return TypedEvidence(model, label or _least_certain(model.card, runs))
 
 
 def smoothed(card: ModelCard, runs: list[Scores]) -> np.ndarray:
@@ -153,28 +152,28 @@ class TrainedEvidence:
 class TypedEvidence:
     """How well the best path through a word fits the sound that ends now (see `PeakFinder`)."""
 
-    def __init__(self, card: ModelCard, label: str) -> None:
+    def __init__(self, model: Model, label: str) -> None:
         self.label = " ".join(label.lower().split())
-        self._options = SpotOptions(keywords=(Keyword(self.label),), near_misses=True)
-        self._rules = chosen(card.spotting, self._options)
-        self._alphabet, self._card = Alphabet.of(card), card
-        self._threshold = card.threshold_of(self.label)
-        self._spellings = spellings(self._alphabet, self._options.keywords)
+        options = SpotOptions(keywords=(Keyword(self.label),), near_misses=True)
+        self._options = options.beside(model.language_model)
+        self._card = model.card
+        self._threshold = model.card.threshold_of(self.label)
+        self._finder()  # refuses what the model cannot say
+
+    def _finder(self) -> PeakFinder:
+        rules = chosen(self._card.spotting, self._options)
+        return PeakFinder(self._card, self._options.keywords, rules)
 
     def scores(self, runs: list[Scores]) -> np.ndarray:
-        finder = PeakFinder(self._alphabet, self._spellings, self._rules)
-        scores: list[float] = []
-        for row in np.concatenate([run.log_probs for run in runs]):
-            finder.push(row[None])
-            scores.append(float(finder.scores[0]))
-        return np.array(scores)
+        finder = self._finder()
+        return np.array([float(scores[0]) for run in runs for scores, _ in finder.score(run)])
 
     def trace(self, runs: list[Scores]) -> Trace:
         spotter, scores = KeywordSpotter(self._card, self._options), self.scores(runs)
         events = [*(event for run in runs for event in spotter.push(run)), *spotter.finish()]
         found = [event for event in events if isinstance(event, Detection)]
         near = [event for event in events if isinstance(event, NearMiss)]
-        seconds = self._alphabet.frame_seconds
+        seconds = Alphabet.of(self._card).frame_seconds
         return Trace(
             times=(np.arange(len(scores)) + 1.0) * seconds,
             scores=scores,
@@ -190,7 +189,7 @@ class TypedEvidence:
         near: list[NearMiss],
         runs: list[Scores],
     ) -> str:
-        at = (int(scores.argmax()) + 1) * self._alphabet.frame_seconds
+        at = (int(scores.argmax()) + 1) * Alphabet.of(self._card).frame_seconds
         words = [w for w in recognised(self._card, runs) if at - NEARBY < w.end < at + NEARBY]
         beside = f"; recognised there: {' '.join(word.text for word in words) or 'nothing'}"
         if found:

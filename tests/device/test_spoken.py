@@ -9,16 +9,14 @@ import pytest
 from asr.decode.alphabet import Alphabet
 from asr.decode.beam import BeamDecoder
 from asr.decode.lm.language_model import Weights
-from asr.decode.lm.lexicon import Pronunciations
 from asr.decode.lm.ngram import WordModel
-from asr.decode.lm.ngrams import MARKS, NgramModel
 from asr.decode.lm.pronounced import PronouncedModel
 from asr.decode.spoken import SpokenDecoder
 from asr.decode.writer import Writer
 from asr.events import Event, Partial, Utterance
 from asr.phonemes import SOUNDS, parse_pronunciation
 from asr.runtime.scorers import Scores
-from tests.support.language_models import built
+from tests.support.language_models import built, pronounced
 from tests.support.tiny_models import card
 
 LETTERS = Alphabet.of(card("ctc", ("<blank>", " ", "'", *"abcdefghijklmnopqrstuvwxyz")))
@@ -47,17 +45,9 @@ SENTENCES = [
 WEIGHTS = Weights(alpha=1.0, beta=1.0, oov=0.0)
 
 
-def pronounced(model: NgramModel, said: dict[str, str] = SAID) -> Pronunciations:
-    numbers: dict[str, list[int]] = {}
-    for word, names in said.items():
-        number = model.number(word)
-        assert number is not None
-        numbers.setdefault(parse_pronunciation(names), []).append(number)
-    return Pronunciations.build(numbers, model.levels[0].log_p[:], len(MARKS))
-
-
-MODEL = built([sentence.split() for sentence in SENTENCES], 3)
-FOUND = pronounced(MODEL)
+MODEL = pronounced(built([sentence.split() for sentence in SENTENCES], 3), SAID)
+assert MODEL.pronunciations is not None
+FOUND = MODEL.pronunciations
 
 
 def decoder(n_best: int = 1) -> SpokenDecoder:

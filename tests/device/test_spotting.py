@@ -26,16 +26,19 @@ from asr.decode.keywords.typed import (
     Target,
     ambiguities,
     parse_keywords,
-    spellings,
     targets,
 )
+from asr.decode.lm.compact import write_compact
 from asr.events import Detection, Event, NearMiss
 from asr.model import Model, ModelError, load
+from asr.phonemes import SOUNDS
 from asr.recognise import spot
+from asr.runtime.scorers import Scores
 from asr.stream import Stream
 from tests.support import tiny_models
 from tests.support.ctc_by_definition import scores_of
 from tests.support.decoding import scored
+from tests.support.language_models import built, pronounced
 from tests.support.tiny_models import SAMPLE_RATE, card, tones
 
 HOP_OF_PEAK = round(SPOTTING.confirm * SAMPLE_RATE)  # a peak stands for one frame on either side
@@ -46,17 +49,23 @@ seeds = st.integers(0, 2**32 - 1)
 
 
 def finder(*texts: str) -> PeakFinder:
-    return PeakFinder(ALPHABET, spellings(ALPHABET, [Keyword(text) for text in texts]))
+    return PeakFinder(CARD, [Keyword(text) for text in texts], SPOTTING)
 
 
-def best_path(log_probs: np.ndarray, text: str, end: int) -> tuple[float, int]:
-    """The score of the best path that ends with the frame before `end`, and its first frame."""
+def best_path(
+    log_probs: np.ndarray, text: str, end: int, labels: str = "- ab"
+) -> tuple[float, int]:
+    """The score of the best path that ends with the frame before `end`, and its first frame.
+
+    labels: those that matter, first the blank and the separator.
+    """
     blank, separator, *letters = (log_probs - log_probs.max(axis=1, keepdims=True)).T.astype(float)
     linger = SPOTTING.linger * ALPHABET.frame_seconds
-    costs = dict(zip("-ab", [np.maximum(blank, separator) - linger, *letters], strict=True))
+    names = labels.replace(" ", "")
+    costs = dict(zip(names, [np.maximum(blank, separator) - linger, *letters], strict=True))
     best = (-math.inf, 0)
     for start in range(end):
-        for path in itertools.product("-ab", repeat=end - start):
+        for path in itertools.product(names, repeat=end - start):
             read = "".join(label for label, _ in itertools.groupby(path)).replace("-", "")
             if read == text and "-" not in (path[0], path[-1]):
                 cost = sum(costs[label][start + k] for k, label in enumerate(path))
@@ -75,9 +84,47 @@ def test_peaks_are_those_of_all_paths(seed: int, frames: int, text: str) -> None
         if scores[end - 1] < scores[end] >= max(scores[end + 1], LEAST_SCORE)
     ]
     search = finder(text)
-    found = [*search.push(log_probs), *search.finish()]
+    found = [*search.push(scored(log_probs)), *search.finish()]
     assert [(peak.start, peak.end) for peak in found] == [(s, e) for _, s, e in expected]
     assert [peak.score for peak in found] == pytest.approx([score for score, _, _ in expected])
+
+
+@settings(max_examples=30)
+@given(seeds, st.integers(1, 5), st.integers(0, 5), st.integers(1, 3))
+def test_letters_and_phonemes_have_to_agree(seed: int, frames: int, cut: int, confirm: int) -> None:
+    """The score is the geometric mean of the letters' and of the best pronunciation's of late."""
+    reads = replace(CARD, phonemes=SOUNDS)
+    letters, ways = scores_of(seed, frames), ("kA", "k")
+    used = [0, 1, SOUNDS.index("k"), SOUNDS.index("A")]
+    phonemes = np.full((frames, len(SOUNDS)), -50.0, np.float32)
+    phonemes[:, used] = scores_of(seed + 1, frames)
+    spelt = [best_path(letters, "ab", end + 1)[0] for end in range(frames)]
+    said = [
+        max(best_path(phonemes[:, used], way, end + 1, "- kA")[0] for way in ways)
+        for end in range(frames)
+    ]
+    late = [max(said[max(0, end + 1 - confirm) : end + 1]) for end in range(frames)]
+    rules = replace(SPOTTING, confirm=confirm * SPOTTING.confirm)
+    search = PeakFinder(reads, [Keyword("b"), Keyword("ab", None, ways)], rules)
+    parts = (slice(cut), slice(cut, None))
+    runs = [Scores(0, letters[part], 0, phonemes[part]) for part in parts]
+    for _ in range(2):
+        found = np.array([scores for run in runs for scores, _ in search.score(run)])
+        assert found[:, 1] == pytest.approx(np.sqrt(np.multiply(spelt, late)))
+        alone = [best_path(letters, "b", end + 1)[0] for end in range(frames)]
+        assert found[:, 0] == pytest.approx(alone)
+        search.reset()
+
+
+def test_the_dictionary_of_the_language_model_says_how_keywords_sound(tmp_path: Path) -> None:
+    said = {"two": "T UW", "too": "T UW", "the": "DH AH", "ships": "SH IH P S"}
+    model = built([[*said, "whale"]], 1)
+    write_compact(pronounced(model, said), tmp_path / "words.lm")
+    keywords = parse_keywords("the ships, whale, two whale, two=0.5, ships (SH IH P) (S IH P)")
+    found = SpotOptions(keywords=keywords).beside(tmp_path / "words.lm").keywords
+    assert [keyword.said for keyword in found] == [("DASIps",), (), (), ("tu",), ("SIp", "sIp")]
+    assert [keyword.threshold for keyword in found] == [None, None, None, 0.5, None]
+    assert SpotOptions(keywords=keywords).beside(None).keywords == keywords
 
 
 @settings(max_examples=20)
@@ -87,10 +134,13 @@ def test_pieces_and_company_change_nothing(seed: int, cuts: list[int]) -> None:
     together = finder(*TEXTS)
     for _ in range(2):
         parts = np.split(log_probs, sorted(cuts))
-        found = [*(peak for part in parts for peak in together.push(part)), *together.finish()]
+        found = [
+            *(peak for part in parts for peak in together.push(scored(part))),
+            *together.finish(),
+        ]
         for number, text in enumerate(TEXTS):
             alone = finder(text)
-            expected = [*alone.push(log_probs), *alone.finish()]
+            expected = [*alone.push(scored(log_probs)), *alone.finish()]
             own = [peak._replace(keyword=0) for peak in found if peak.keyword == number]
             assert own == expected
         together.reset()

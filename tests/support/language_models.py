@@ -7,7 +7,9 @@ from typing import Any
 import numpy as np
 
 from asr.decode.lm.arpa import write_arpa
+from asr.decode.lm.lexicon import Pronunciations
 from asr.decode.lm.ngrams import MARKS, Context, NgramModel, assemble
+from asr.phonemes import parse_pronunciation
 from asr.training.ngrams.build import Plan, build
 
 Table = Mapping[tuple[str, ...], tuple[float, float]]
@@ -64,3 +66,14 @@ def context_after(model: NgramModel, words: Sequence[str]) -> Context:
     for word in words:
         context = model.score(context, word)[1]
     return context
+
+
+def pronounced(model: NgramModel, said: Mapping[str, str]) -> NgramModel:
+    """The model with how some of its words are said, in the notation of CMUdict."""
+    numbers: dict[str, list[int]] = {}
+    for word, names in said.items():
+        number = model.number(word)
+        assert number is not None
+        numbers.setdefault(parse_pronunciation(names), []).append(number)
+    found = Pronunciations.build(numbers, model.levels[0].log_p[:], len(MARKS))
+    return NgramModel(model.lexicon, model.levels, model.path, pronunciations=found)

@@ -3,34 +3,48 @@
 A keyword scores by how much worse its best path is than the best path of any labels over the same
 frames, as hidden Markov models are set against a filler (Rose & Paul, "A Hidden Markov Model Based
 Keyword Recognition System", ICASSP 1990). The paths are those of CTC (Graves et al., ICML 2006).
+Where the model reads phonemes and it is known how a keyword is said, both have to agree.
 """
 
+import dataclasses
 import itertools
 import math
+import re
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
-from asr.card import SPOTTING, ModelCard, Spotting
+from asr.card import ModelCard, Spotting
 from asr.decode.alphabet import Alphabet
 from asr.decode.base import DecodeError, chosen
+from asr.decode.lm.compact import read_compact
+from asr.decode.lm.ngrams import NgramModel
 from asr.events import Detection, Event, NearMiss
+from asr.phonemes import parse_pronunciation
 from asr.runtime.scorers import Scores
 
 LEAST_SCORE = 0.01  # no peak is lower
 NEAR = 0.5  # a near miss has at least this share of its threshold
 SHORT_LETTERS = 4
 ALIKE = 0.34  # edits per letter
+MOST_SAID = 8  # pronunciations of a keyword
+SAID = re.compile(r"\(([^()]*)\)")
 
 
 class Keyword(NamedTuple):
-    """A word or phrase, and the score in (0, 1] from which it is reported, if it has its own."""
+    """A word or phrase, and the score in (0, 1] from which it is reported, if it has its own.
+
+    said: its pronunciations, a letter for each phoneme (`asr.phonemes`); none if they are not
+    known: then it is found by its letters alone.
+    """
 
     text: str
     threshold: float | None = None
+    said: tuple[str, ...] = ()
 
 
 class Target(NamedTuple):
@@ -60,7 +74,7 @@ class SpotOptions:
         if not self.keywords or not all(sounds_of(keyword.text) for keyword in self.keywords):
             raise DecodeError("a keyword is missing; give them as in 'operator, wild fire=0.8'")
         sounds = [sounds_of(keyword.text) for keyword in self.keywords]
-        for place, (text, threshold) in enumerate(self.keywords):
+        for place, (text, threshold, _) in enumerate(self.keywords):
             if sounds[place] in sounds[:place]:
                 raise DecodeError(f"keyword '{text}' is there twice; leave one out")
             if threshold is not None and not 0.0 < threshold <= 1.0:
@@ -72,20 +86,41 @@ class SpotOptions:
             if value is not None and not 0.0 <= value < math.inf:
                 raise DecodeError(f"{name} {value:g} makes no sense; give 0 or more")
 
+    def beside(self, lm: Path | None) -> "SpotOptions":
+        """The same with the pronunciations of the keywords that have none, as far as the language
+        model that stands beside the acoustic model knows them. Raises ReadError, DecodeError."""
+        if lm is None or all(keyword.said for keyword in self.keywords):
+            return self
+        model = read_compact(lm)
+        found = (k if k.said else k._replace(said=_known(k.text, model)) for k in self.keywords)
+        return dataclasses.replace(self, keywords=tuple(found))
+
+
+def _known(text: str, model: NgramModel) -> tuple[str, ...]:
+    """How the words of a keyword are said one after the other; nothing if one is not known."""
+    if model.pronunciations is None:
+        return ()
+    numbers = [model.lexicon.number(word) for word in text.split()]
+    words = [model.pronunciations.of(number) if number else [] for number in numbers]
+    ways = itertools.islice(itertools.product(*words), MOST_SAID)
+    return tuple("".join(way) for way in ways)
+
 
 def parse_keywords(text: str) -> tuple[Keyword, ...]:
-    """Read "operator, wild fire=0.7": keywords, lower-cased, some with a threshold of their own.
+    """Read "operator, wild fire=0.7, lumos (L UW M OW S)": keywords, lower-cased, some with a
+    threshold of their own, some with how they are said, in the phonemes of CMUdict.
 
-    Raises DecodeError.
+    Raises DecodeError, PronunciationError.
     """
     return tuple(_parse_keyword(part) for part in text.split(",") if part.strip())
 
 
 def _parse_keyword(part: str) -> Keyword:
     name, sign, number = part.replace(":", "=").partition("=")
-    text = " ".join(name.lower().split())
+    said = tuple(parse_pronunciation(way) for way in SAID.findall(name))
+    text = " ".join(SAID.sub(" ", name).lower().split())
     try:
-        return Keyword(text, float(number)) if sign else Keyword(text)
+        return Keyword(text, float(number) if sign else None, said)
     except ValueError:
         raise DecodeError(
             f"keyword '{text}': threshold '{number.strip()}' is no number; give '{text}=0.6'"
@@ -137,30 +172,22 @@ class Peak(NamedTuple):
     end: int
 
 
-class PeakFinder:
-    """Follows the best path through each keyword that ends now, and finds where it fits best.
+class PathFinder:
+    """Follows the best path through each of several spellings that ends now.
 
-    A score is a peak if it is the best for `rules.confirm` seconds before and after; it waits for
-    as long again, so that a keyword that fits the same sound better can come forward. A detection
-    is as late as both. `confirm`: the same in frames.
-
-    The score in frame t is exp(S / L) for a keyword of L labels. S is the largest sum, over the
-    frames of a path that reads the keyword, starts anywhere and ends with its last label in t, of
-    log p(label of the path) - max log p; time between two labels costs `rules.linger` a second
-    besides. A separator makes no sound: it is as good as a blank, and "wild fire" the same as
-    "wildfire".
+    The score of one in frame t is exp(S / L) for L labels. S is the largest sum, over the frames of
+    a path that reads them, starts anywhere and ends with the last of them in t, of log p(label of
+    the path) - max log p; time between two labels costs `linger` a second besides. A separator
+    makes no sound: it is as good as a blank, and "wild fire" the same as "wildfire".
     """
 
     def __init__(
-        self,
-        alphabet: Alphabet,
-        spellings: Sequence[Sequence[int]],
-        rules: Spotting = SPOTTING,
+        self, alphabet: Alphabet, spellings: Sequence[Sequence[int]], linger: float
     ) -> None:
         self._alphabet = alphabet
-        self._linger = rules.linger * alphabet.frame_seconds
+        self._linger = linger * alphabet.frame_seconds
         self._lengths = np.array([len(spelling) for spelling in spellings])
-        # Labels with a blank between any two; what follows a shorter keyword's last is not used.
+        # Labels with a blank between any two; what follows a shorter spelling's last is not used.
         self._states = np.full((len(spellings), 2 * self._lengths.max() - 1), alphabet.blank)
         for row, spelling in zip(self._states, spellings, strict=True):
             row[: 2 * len(spelling) : 2] = spelling
@@ -168,41 +195,28 @@ class PeakFinder:
         skips = self._states[:, 2::2] != self._states[:, :-2:2]
         self._forbidden[:, 2::2][skips] = 0.0
         self._last = 2 * self._lengths[:, None]  # columns of the last labels in _best and _starts
-        self.confirm = max(1, round(rules.confirm / alphabet.frame_seconds))
         self.reset()
 
     def reset(self) -> None:
         """Go back to the initial state; the next frame is frame 0."""
-        keywords, states = self._states.shape
+        spellings, states = self._states.shape
         # Two columns before the states: what is never reached, and a path that starts now.
-        self._best = np.full((keywords, states + 2), -np.inf)
+        self._best = np.full((spellings, states + 2), -np.inf)
         self._best[:, 1] = 0.0
-        self._starts = np.zeros((keywords, states + 2), int)
+        self._starts = np.zeros((spellings, states + 2), int)
         self._frame = 0
-        recent = 2 * self.confirm + 1
-        self._scores = np.zeros((keywords, recent))
-        self._begun = np.zeros((keywords, recent), int)
 
-    def push(self, log_probs: np.ndarray) -> list[Peak]:
-        """Take (frames, labels) and return the peaks, `confirm` frames after each."""
+    def push(self, log_probs: np.ndarray) -> list[tuple[np.ndarray, np.ndarray]]:
+        """Take (frames, labels); return of each frame the scores and the frames in which the paths
+        start, both (spellings,)."""
         costs = (log_probs - log_probs.max(axis=1, keepdims=True)).astype(float)
         blank, separator = self._alphabet.blank, self._alphabet.separator
         if separator is not None:
             costs[:, blank] = np.maximum(costs[:, blank], costs[:, separator])
         costs[:, blank] -= self._linger
-        return [peak for row in costs for peak in self._advance(row)]
+        return [self._advance(row) for row in costs]
 
-    @property
-    def scores(self) -> np.ndarray:
-        """The score of each keyword in the newest frame, (keywords,)."""
-        return self._scores[:, -1]
-
-    def finish(self) -> list[Peak]:
-        """Return the peaks that only the end of the audio confirms."""
-        nothing = np.zeros(len(self._states))
-        return [p for _ in range(self.confirm) for p in self._peaks(nothing, nothing.astype(int))]
-
-    def _advance(self, costs: np.ndarray) -> list[Peak]:
+    def _advance(self, costs: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         best, starts = self._best, self._starts
         starts[:, 1] = self._frame
         # Stay, come from the state before, or skip the blank between; the earliest start wins.
@@ -211,10 +225,94 @@ class PeakFinder:
         from_where = np.stack([starts[:, 2:], starts[:, 1:-1], starts[:, :-2]])
         best[:, 2:] = np.take_along_axis(came, chosen, 0)[0] + costs[self._states]
         starts[:, 2:] = np.take_along_axis(from_where, chosen, 0)[0]
+        self._frame += 1
         ends = np.take_along_axis(best, self._last, 1)[:, 0]
-        return self._peaks(
-            np.exp(ends / self._lengths), np.take_along_axis(starts, self._last, 1)[:, 0]
-        )
+        begun = np.take_along_axis(starts, self._last, 1)[:, 0]
+        return np.exp(ends / self._lengths), begun
+
+
+class SoundFinder:
+    """How well each keyword fits what the model reads as phonemes.
+
+    A score is the best of the pronunciations of a keyword (see PathFinder) in the newest `frames`
+    frames: letters and phonemes of the same sound do not end in the same frame.
+    keywords: the numbers of those whose pronunciations are known.
+    """
+
+    def __init__(
+        self, alphabet: Alphabet, keywords: Sequence[Keyword], linger: float, frames: int
+    ) -> None:
+        self.keywords = [k for k, keyword in enumerate(keywords) if keyword.said]
+        several = [keywords[k].said for k in self.keywords]
+        self._first = np.cumsum([0, *map(len, several)])[:-1]
+        ways = [alphabet.must_spell(way, "pronunciation") for said in several for way in said]
+        self._paths = PathFinder(alphabet, ways, linger)
+        self._recent = np.zeros((len(self.keywords), frames))
+
+    def reset(self) -> None:
+        """Go back to the initial state."""
+        self._paths.reset()
+        self._recent[:] = 0.0
+
+    def push(self, log_probs: np.ndarray) -> list[np.ndarray]:
+        """Take (frames, phonemes) and return the scores of each frame, (keywords,)."""
+        return [self._best(scores) for scores, _ in self._paths.push(log_probs)]
+
+    def _best(self, scores: np.ndarray) -> np.ndarray:
+        self._recent[:, :-1] = self._recent[:, 1:]
+        self._recent[:, -1] = np.maximum.reduceat(scores, self._first)
+        return self._recent.max(axis=1)
+
+
+class PeakFinder:
+    """Scores each keyword in each frame, and finds where it fits best.
+
+    The score is that of its letters (see PathFinder), or, if it is known how it is said, their
+    geometric mean with that of its phonemes (see SoundFinder). It is a peak if it is the best for
+    `rules.confirm` seconds before and after; it waits for as long again, so that a keyword that
+    fits the same sound better can come forward. A detection is as late as both. `confirm`: the same
+    in frames.
+    """
+
+    def __init__(self, card: ModelCard, keywords: Sequence[Keyword], rules: Spotting) -> None:
+        alphabet = Alphabet.of(card)
+        self.confirm = max(1, round(rules.confirm / alphabet.frame_seconds))
+        self._letters = PathFinder(alphabet, spellings(alphabet, keywords), rules.linger)
+        self._sounds: SoundFinder | None = None
+        if card.phonemes and any(keyword.said for keyword in keywords):
+            phonemes = Alphabet.of_phonemes(card)
+            self._sounds = SoundFinder(phonemes, keywords, rules.linger, self.confirm)
+        self._keywords = len(keywords)
+        self.reset()
+
+    def reset(self) -> None:
+        """Go back to the initial state; the next frame is frame 0."""
+        self._letters.reset()
+        if self._sounds:
+            self._sounds.reset()
+        self._frame = 0
+        recent = 2 * self.confirm + 1
+        self._scores = np.zeros((self._keywords, recent))
+        self._begun = np.zeros((self._keywords, recent), int)
+
+    def push(self, scores: Scores) -> list[Peak]:
+        """Take the scores of the next frames and return the peaks, `confirm` frames after each."""
+        return [peak for frame in self.score(scores) for peak in self._peaks(*frame)]
+
+    def score(self, scores: Scores) -> list[tuple[np.ndarray, np.ndarray]]:
+        """Take the scores of the next frames; return of each the scores of the keywords and the
+        frames in which they start, both (keywords,)."""
+        found = self._letters.push(scores.log_probs)
+        if self._sounds and scores.phonemes is not None:
+            said = self._sounds.keywords
+            for (letters, _), sounds in zip(found, self._sounds.push(scores.phonemes), strict=True):
+                letters[said] = np.sqrt(letters[said] * sounds)
+        return found
+
+    def finish(self) -> list[Peak]:
+        """Return the peaks that only the end of the audio confirms."""
+        nothing = np.zeros(self._keywords)
+        return [p for _ in range(self.confirm) for p in self._peaks(nothing, nothing.astype(int))]
 
     def _peaks(self, scores: np.ndarray, starts: np.ndarray) -> list[Peak]:
         """Take the scores of the next frame; return the peaks that it confirms."""
@@ -312,7 +410,7 @@ class KeywordSpotter:
         rules = chosen(card.spotting, options)
         self._near_misses = options.near_misses
         self._keywords = targets(options.keywords, card)
-        self._finder = PeakFinder(alphabet, spellings(alphabet, options.keywords), rules)
+        self._finder = PeakFinder(card, options.keywords, rules)
         refractory = round(rules.refractory / alphabet.frame_seconds)
         self._arbiter = Arbiter(self._keywords, refractory, self._finder.confirm)
         self.reset()
@@ -328,7 +426,7 @@ class KeywordSpotter:
         """Take the scores of the next frames; return the detections that they confirm."""
         self._end = scores.end
         self._frames += len(scores.log_probs)
-        return self._events(self._arbiter.push(self._finder.push(scores.log_probs), self._frames))
+        return self._events(self._arbiter.push(self._finder.push(scores), self._frames))
 
     def finish(self) -> list[Event]:
         """Judge what still waits when the audio ends."""
@@ -351,7 +449,7 @@ def targets(keywords: Sequence[Keyword], card: ModelCard) -> tuple[Target, ...]:
     """Give keywords without a threshold of their own that of the card."""
     return tuple(
         Target(text, card.threshold_of(text) if threshold is None else threshold)
-        for text, threshold in keywords
+        for text, threshold, _ in keywords
     )
 
 

@@ -226,6 +226,12 @@ class Pronunciations:
         place = number - self.marks
         return self.words[int(self.first[place]) : int(self.first[place + 1])].tolist()
 
+    def of(self, word: int) -> list[str]:
+        """How a word, by its number, is said."""
+        entries = np.flatnonzero(self.words[:] == word)
+        places = np.searchsorted(self.first[:], entries, "right") - 1
+        return [self.lexicon.word_of(int(place) + self.marks) for place in places]
+
 
 def _tree(
     letters: np.ndarray, lengths: np.ndarray, numbers: np.ndarray
