@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import asr
+from asr.batch.apart import apart, quiet_libraries
 from asr.batch.archive import Collector, Outcome
 from asr.batch.shards import Shard, Sink
 from asr.batch.workers import Start, Workers
@@ -108,6 +109,19 @@ def run_on_ray(
     jobs: actors, as many as the cluster has cores if None; address: of a cluster that runs, None to
     start one on this machine. Raises EngineError, and what is wrong for all files.
     """
+    # Without its raylet, or the head of the cluster, Ray ends the process that it is used in.
+    ended = yield from apart(_outcomes, job, shards, jobs, address)
+    if not ended:
+        raise EngineError(
+            "Ray has ended, as it does when the head of the cluster is lost, or Ray on this "
+            "machine; start them, then give the same command again: what is done is kept"
+        )
+
+
+def _outcomes(
+    job: Job, shards: Sequence[Shard], jobs: int | None, address: str | None
+) -> Iterator[Outcome]:
+    quiet_libraries()
     ray = _connected(address)
     try:
         cores = int(ray.cluster_resources().get("CPU", 1))

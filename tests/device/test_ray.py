@@ -93,28 +93,71 @@ def test_a_cluster_that_loses_a_machine_loses_and_doubles_nothing(
 ) -> None:
     """Two nodes of one core each, of which one is killed with all that runs on it, for good."""
     many, out = tmp_path / "in", tmp_path / "out"
-    many.mkdir()
-    for number, path in itertools.product(range(9), archive.iterdir()):
-        if number == 0 or path.name != "poisoned.wav":
-            (many / f"{number}-{path.name}").hardlink_to(path)
+    copy_many(archive, many, 9)
     command = [*ASR, "transcribe", str(many), "-m", str(speech_model), "-o", str(out)]
     command += ["--engine", "ray", "--address", cluster.address]
-    with subprocess.Popen(command, env=environment(), stderr=subprocess.PIPE, text=True) as process:
-        while process.poll() is None and len(list(out.glob("part-*"))) < 3:
-            time.sleep(0.05)
+    with started(command) as process:
+        wait_for_shards(process, out, 3)
         [node] = cluster.worker_nodes
         raylet = node.all_processes["raylet"][0].process.pid
         victims = _below(raylet)
-        assert any("MapWorker" in _title(victim) for victim in victims) and process.poll() is None
+        assert any("MapWorker" in _title(victim) for victim in victims)
         _kill(victims)
         _, errors = process.communicate(timeout=500)
     assert process.returncode == 2, errors
     check(out, many)
 
 
+@pytest.mark.slow
+@on_a_cluster
+def test_a_cluster_that_loses_its_head_ends_in_one_line_and_the_next_one_goes_on(
+    archive: Path, speech_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    many, out = tmp_path / "in", tmp_path / "out"
+    copy_many(archive, many, 9)
+    command = [*ASR, "transcribe", str(many), "-m", str(speech_model), "-o", str(out)]
+    command += ["--engine", "ray", "--address"]
+    with two_nodes(monkeypatch) as cluster, started([*command, cluster.address]) as process:
+        wait_for_shards(process, out, 3)
+        head = cluster.head_node.all_processes
+        _kill([head["gcs_server"][0].process.pid, *_below(head["raylet"][0].process.pid)])
+        _, errors = process.communicate(timeout=500)
+    assert process.returncode == 2 and errors.count("\n") == 1, errors
+    assert "error: Ray has ended, " in errors and "what is done is kept" in errors
+    with two_nodes(monkeypatch) as cluster, started([*command, cluster.address]) as process:
+        _, errors = process.communicate(timeout=500)
+    assert process.returncode == 2 and " files were done before" in errors, errors
+    check(out, many)
+
+
+def copy_many(archive: Path, folder: Path, times: int) -> None:
+    """Put each file of an archive into a folder so many times, the poisoned one once."""
+    folder.mkdir()
+    for number, path in itertools.product(range(times), archive.iterdir()):
+        if number == 0 or path.name != "poisoned.wav":
+            (folder / f"{number}-{path.name}").hardlink_to(path)
+
+
+def started(command: list[str]) -> "subprocess.Popen[str]":
+    return subprocess.Popen(command, env=environment(), stderr=subprocess.PIPE, text=True)
+
+
+def wait_for_shards(process: "subprocess.Popen[str]", out: Path, count: int) -> None:
+    while process.poll() is None and len(list(out.glob("part-*"))) < count:
+        time.sleep(0.05)
+    assert process.poll() is None
+
+
 @pytest.fixture
 def cluster(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
     """A Ray cluster of two nodes on this machine."""
+    with two_nodes(monkeypatch) as cluster:
+        yield cluster
+
+
+@contextlib.contextmanager
+def two_nodes(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
+    """Two nodes of one core each."""
     utils = pytest.importorskip("ray.cluster_utils", reason="comes with the extra ray")
     for name, value in FAIR.items():
         monkeypatch.setenv(name, value)
