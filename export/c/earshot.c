@@ -8,6 +8,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <strings.h>
 
 #ifdef EARSHOT_ORT_HEADER
 #include <onnxruntime_c_api.h>
@@ -18,7 +19,16 @@
 #define REACH_SECONDS 0.24 /* how far the sound of a word may reach into the gaps beside it */
 #define LEAST_SCORE 0.01   /* of a typed keyword: no peak is lower */
 
-enum { MOST_STATES = 32, MOST_DIMENSIONS = 8, CARD_SCHEMA = 5 };
+enum { MOST_STATES = 32, MOST_TENSORS = MOST_STATES + 2, MOST_DIMENSIONS = 8, CARD_SCHEMA = 5 };
+
+/* The output `phonemes`: the blank, the boundary between words, then each phoneme of CMUdict. In the
+ * card these are one letter each, see asr/phonemes.py. */
+enum { SOUND_BLANK, BOUNDARY, FIRST_PHONEME, PHONEMES = 39, SOUNDS = FIRST_PHONEME + PHONEMES };
+static const char *const NAMES[PHONEMES] = {
+    "AA", "AE", "AH", "AO", "AW", "AY", "EH", "ER", "EY", "IH", "IY", "OW", "OY",
+    "UH", "UW", "B",  "D",  "G",  "K",  "P",  "T",  "CH", "JH", "DH", "F",  "S",
+    "SH", "TH", "V",  "Z",  "ZH", "HH", "L",  "M",  "N",  "NG", "R",  "W",  "Y"};
+static const char LETTERS[] = "a@AcWYEReIioOUubdgkptCJDfsSTvzZhlmnGrwy";
 
 typedef struct { /* a label on a path, in frames; end is exclusive */
     int label;
@@ -29,13 +39,19 @@ typedef struct { /* the spans of a word; to is exclusive */
     int from, to;
 } part;
 
+typedef struct { /* labels, of letters or of phonemes, and the best path through them */
+    int length, *states; /* labels with a blank between any two */
+    double *best;        /* of all paths that end in a state now */
+    long *starts;        /* the frames in which they began */
+} spelling;
+
 typedef struct { /* a typed keyword */
     char *text;
     double threshold;
-    int length, *path; /* labels; on the path a blank is between any two */
-    double *best;      /* of all ways along the path that end at a place of it now */
-    long *starts;      /* the frames in which they began */
-    double *scores;    /* of the newest frames, the oldest first; where each began */
+    spelling letters, *said; /* said: its pronunciations, if they are known */
+    int said_count;
+    double *sounds; /* how well they fitted the newest `confirm` frames, the oldest first */
+    double *scores; /* of the newest frames, the oldest first; where each began */
     long *begun;
 } keyword;
 
@@ -49,7 +65,7 @@ typedef struct { /* of the model card */
     char **labels;
     char *silent; /* for each label, whether it is in the background */
     float *thresholds; /* of each label */
-    int label_count, ctc, blank, separator, spells;
+    int label_count, ctc, blank, separator, spells, phonemes; /* phonemes: whether it reads them */
     int sample_rate, hop, block, look_ahead, closing; /* closing: silence that ends a stream */
     double smoothing, refractory, onset, scale, offset;
     double trailing_silence, soft_limit, hard_limit;
@@ -68,12 +84,12 @@ struct earshot {
     char error[512];
 
     size_t state_count; /* two of each state: one is read while the other is written */
-    char *names[MOST_STATES + 1], *next_names[MOST_STATES + 1];
+    char *names[MOST_TENSORS], *next_names[MOST_TENSORS];
     float *states[2][MOST_STATES];
     size_t sizes[MOST_STATES];
-    OrtValue *inputs[2][MOST_STATES + 1], *outputs[2][MOST_STATES + 1];
-    float *pcm, *log_probs;
-    int side, frames; /* which states are read; rows of log_probs */
+    OrtValue *inputs[2][MOST_TENSORS], *outputs[2][MOST_TENSORS];
+    float *pcm, *log_probs, *phonemes; /* phonemes: the second output, if the model has it */
+    int side, frames; /* which states are read; rows of the outputs */
 
     size_t waiting; /* samples in pcm */
     long long samples, stepped, frame;
@@ -96,8 +112,8 @@ struct earshot {
 
     keyword *keywords; /* typed ones, if any: then no words are written down */
     int keyword_count, confirm, spotting_refractory; /* in frames */
-    double *costs;      /* of each label in the newest frame */
-    peak *peaks;        /* peaks that are not judged yet, in order of their ends */
+    double *costs, sound_costs[SOUNDS]; /* of each label and phoneme in the newest frame */
+    peak *peaks; /* peaks that are not judged yet, in order of their ends */
     int peak_count, has_fired;
     peak last_fired;
 };
@@ -227,6 +243,20 @@ static int read_labels(card *c, const char *json) {
     return c->label_count > 0;
 }
 
+/* Whether the model reads phonemes; 0 if they are others than this version knows. */
+static int read_phonemes(card *c, const char *json) {
+    const char *list = field(json, "phonemes");
+    int count = 0;
+    if (!list || *list != '[') return !list;
+    for (const char *at = list + 1; *(at = blanks(at)) == '"'; at++) {
+        int place = count++ - FIRST_PHONEME;
+        if (place >= PHONEMES || (place >= 0 && (at[1] != LETTERS[place] || at[2] != '"'))) return 0;
+        if (*(at = skip(at)) != ',') break;
+    }
+    c->phonemes = count > 0;
+    return count == 0 || count == SOUNDS;
+}
+
 static int read_thresholds(card *c, const char *json) { /* of labels of their own, or of all */
     const char *own = field(field(json, "alarms"), "thresholds");
     double common;
@@ -258,7 +288,7 @@ static int read_card(card *c, const char *json) {
     }
     c->separator = -1;
     c->spells = 1;
-    if (!integer(json, "blank", &c->blank)) return 0;
+    if (!integer(json, "blank", &c->blank) || !read_phonemes(c, json)) return 0;
     for (int k = 0; k < c->label_count; k++) {
         if (!strcmp(c->labels[k], " ")) c->separator = k;
         if (k != c->blank && characters(c->labels[k]) != 1) c->spells = 0;
@@ -311,17 +341,59 @@ static int fail_about(earshot *e, const char *name, const char *reason) {
     return 0;
 }
 
-/* A copy in lower case, as far as it is ASCII, with one space between words. */
+/* Where brackets that open here end, or NULL. */
+static const char *closing(const char *at, const char *to) {
+    if (*at != '(') return NULL;
+    do at++;
+    while (at < to && *at != '(' && *at != ')');
+    return at < to && *at == ')' ? at : NULL;
+}
+
+/* A copy in lower case, as far as it is ASCII, with one space between words; what is in brackets is
+ * left out. */
 static char *normal(const char *from, const char *to) {
     char *text = malloc((size_t)(to - from) + 1), *out = text;
-    for (const char *at = from; text && at < to; at++) {
-        if (!isspace((unsigned char)*at))
+    for (const char *at = from, *end; text && at < to; at++) {
+        if ((end = closing(at, to))) at = end;
+        if (!end && !isspace((unsigned char)*at))
             *out++ = (char)tolower((unsigned char)*at);
         else if (out > text && out[-1] != ' ')
             *out++ = ' ';
     }
     if (text) out[out > text && out[-1] == ' ' ? -1 : 0] = 0;
     return text;
+}
+
+static int open_spelling(spelling *s, size_t room, int blank) {
+    size_t states = 2 * room + 1;
+    s->states = calloc(states, sizeof *s->states);
+    s->best = calloc(states, sizeof *s->best);
+    s->starts = calloc(states, sizeof *s->starts);
+    for (size_t k = 0; s->states && k < states; k++) s->states[k] = blank;
+    return s->states && s->best && s->starts;
+}
+
+static void append(spelling *s, int label) { s->states[2 * s->length++] = label; }
+
+static void reset_spelling(spelling *s) {
+    for (int k = 0; k < 2 * s->length; k++) s->best[k] = -INFINITY;
+    memset(s->starts, 0, 2 * (size_t)s->length * sizeof *s->starts);
+}
+
+static void close_spelling(spelling *s) {
+    free(s->states);
+    free(s->best);
+    free(s->starts);
+}
+
+static void close_keyword(keyword *word) {
+    close_spelling(&word->letters);
+    for (int k = 0; k < word->said_count; k++) close_spelling(word->said + k);
+    free(word->said);
+    free(word->text);
+    free(word->sounds);
+    free(word->scores);
+    free(word->begun);
 }
 
 static int label_of(const card *c, const char *unit, size_t length) { /* or -1 */
@@ -335,18 +407,54 @@ static int label_of(const card *c, const char *unit, size_t length) { /* or -1 *
 /* The labels of a keyword, characters or words, without separators, which make no sound. */
 static int spell(earshot *e, keyword *word) {
     const card *c = &e->card;
-    size_t room = strlen(word->text);
-    if (!(word->path = calloc(2 * room + 1, sizeof *word->path))) return fail(e, "out of memory");
+    spelling *letters = &word->letters;
+    if (!open_spelling(letters, strlen(word->text), c->blank)) return fail(e, "out of memory");
     for (const char *at = word->text, *end; *at; at = end) {
         for (end = at + 1; c->spells ? (*end & 0xC0) == 0x80 : *end && *end != ' ';) end++;
         int label = label_of(c, at, (size_t)(end - at));
         if (label < 0) return fail_about(e, word->text, "has what the model cannot say; respell it");
         if (!c->spells && *end) end++;
-        if (label == c->separator) continue;
-        if (word->length) word->path[2 * word->length - 1] = c->blank;
-        word->path[2 * word->length++] = label;
+        if (label != c->separator) append(letters, label);
     }
-    return word->length > 0 || fail_about(e, word->text, "has nothing to say; respell it");
+    return letters->length > 0 || fail_about(e, word->text, "has nothing to say; respell it");
+}
+
+static int phoneme_of(const char *name, size_t length) { /* or -1 */
+    while (length && strchr("012", name[length - 1])) length--; /* stress */
+    for (int k = 0; k < PHONEMES; k++)
+        if (strlen(NAMES[k]) == length && !strncasecmp(NAMES[k], name, length))
+            return FIRST_PHONEME + k;
+    return -1;
+}
+
+/* Read what is in brackets, "L UW1 M OW S". */
+static int pronounce(earshot *e, keyword *word, const char *from, const char *to) {
+    spelling *said = word->said + word->said_count++;
+    if (!open_spelling(said, (size_t)(to - from), SOUND_BLANK)) return fail(e, "out of memory");
+    for (const char *at = from, *end; at < to; at = end + 1) {
+        for (end = at; end < to && !isspace((unsigned char)*end);) end++;
+        if (end == at) continue;
+        int phoneme = phoneme_of(at, (size_t)(end - at));
+        if (phoneme < 0) {
+            snprintf(e->error, sizeof e->error, "keyword '%s': '%.*s' is no phoneme of CMUdict",
+                     word->text, (int)(end - at), at);
+            return 0;
+        }
+        append(said, phoneme);
+    }
+    return said->length > 0 || fail_about(e, word->text, "has an empty pronunciation");
+}
+
+static int read_pronunciations(earshot *e, keyword *word, const char *from, const char *to) {
+    size_t room = 1;
+    for (const char *at = from; at < to; at++) room += *at == '(';
+    if (!(word->said = calloc(room, sizeof *word->said))) return fail(e, "out of memory");
+    for (const char *at = from, *end; at < to; at++) {
+        if (!(end = closing(at, to))) continue;
+        if (!pronounce(e, word, at + 1, end)) return 0;
+        at = end;
+    }
+    return 1;
 }
 
 /* Leave a model that was trained on its keywords this one; those that are not named never fire. */
@@ -363,28 +471,30 @@ static int choose(earshot *e, const char *text, const double *threshold, float *
     return fail_about(e, text, "is none that the model has learnt");
 }
 
-/* Read one of "operator, wild fire=0.8". */
+/* Read one of "operator, wild fire=0.8, lumos (L UW M OW S)". */
 static int read_keyword(earshot *e, const char *from, const char *to, const char *json,
                         float *thresholds) {
     const char *sign = from;
     while (sign < to && *sign != '=' && *sign != ':') sign++;
-    char *text = normal(from, sign), *end = NULL;
+    keyword word = {.text = normal(from, sign), .threshold = e->card.spotting_threshold};
+    char *end = NULL;
     double threshold = sign < to ? strtod(sign + 1, &end) : 0.0;
     int given = sign < to, done;
-    if (!text) return fail(e, "out of memory");
+    if (!word.text) return fail(e, "out of memory");
     while (given && end < to && isspace((unsigned char)*end)) end++;
     if (given && (end != to || !(threshold > 0.0 && threshold <= 1.0))) {
-        done = fail_about(e, text, "has a threshold that is not in (0, 1]");
-    } else if (!e->card.ctc) {
-        done = choose(e, text, given ? &threshold : NULL, thresholds);
-    } else {
-        keyword *word = e->keywords + e->keyword_count++;
-        *word = (keyword){.text = text, .threshold = e->card.spotting_threshold};
-        number(field(field(json, "alarms"), "thresholds"), text, &word->threshold);
-        if (given) word->threshold = threshold;
-        return spell(e, word);
+        done = fail_about(e, word.text, "has a threshold that is not in (0, 1]");
+    } else if ((done = read_pronunciations(e, &word, from, sign)) && !e->card.ctc) {
+        done = choose(e, word.text, given ? &threshold : NULL, thresholds);
+    } else if (done) {
+        number(field(field(json, "alarms"), "thresholds"), word.text, &word.threshold);
+        if (given) word.threshold = threshold;
+        done = spell(e, &word);
     }
-    free(text);
+    if (done && e->card.ctc)
+        e->keywords[e->keyword_count++] = word;
+    else
+        close_keyword(&word);
     return done;
 }
 
@@ -487,11 +597,10 @@ static int open_spotter(earshot *e) {
     size_t recent = 2 * (size_t)e->confirm + 1;
     int done = e->costs && e->peaks;
     for (keyword *word = e->keywords; done && word < e->keywords + e->keyword_count; word++) {
-        word->best = calloc(2 * (size_t)word->length, sizeof *word->best);
-        word->starts = calloc(2 * (size_t)word->length, sizeof *word->starts);
+        word->sounds = calloc((size_t)e->confirm, sizeof *word->sounds);
         word->scores = calloc(recent, sizeof *word->scores);
         word->begun = calloc(recent, sizeof *word->begun);
-        done = word->best && word->starts && word->scores && word->begun;
+        done = word->sounds && word->scores && word->begun;
     }
     return done || fail(e, "out of memory");
 }
@@ -500,25 +609,29 @@ static void reset_spotter(earshot *e) {
     size_t recent = 2 * (size_t)e->confirm + 1;
     e->peak_count = e->has_fired = 0;
     for (keyword *word = e->keywords; word < e->keywords + e->keyword_count; word++) {
-        for (int s = 0; s < 2 * word->length; s++) word->best[s] = -INFINITY;
-        memset(word->starts, 0, 2 * (size_t)word->length * sizeof *word->starts);
+        reset_spelling(&word->letters);
+        for (int k = 0; k < word->said_count; k++) reset_spelling(word->said + k);
+        memset(word->sounds, 0, (size_t)e->confirm * sizeof *word->sounds);
         memset(word->scores, 0, recent * sizeof *word->scores);
         memset(word->begun, 0, recent * sizeof *word->begun);
     }
 }
 
 static void close_spotter(earshot *e) {
-    for (keyword *word = e->keywords; word < e->keywords + e->keyword_count; word++) {
-        free(word->text);
-        free(word->path);
-        free(word->best);
-        free(word->starts);
-        free(word->scores);
-        free(word->begun);
-    }
+    for (int k = 0; k < e->keyword_count; k++) close_keyword(e->keywords + k);
     free(e->keywords);
     free(e->costs);
     free(e->peaks);
+}
+
+static int open_phonemes(earshot *e) { /* behind the states */
+    int64_t shape[] = {1, e->frames, SOUNDS};
+    size_t place = e->state_count + 1;
+    e->phonemes = calloc((size_t)e->frames * SOUNDS, sizeof *e->phonemes);
+    e->next_names[place] = copied("", "phonemes");
+    if (!e->phonemes || !e->next_names[place]) return fail(e, "out of memory");
+    return tensor(e, e->phonemes, shape, 3, &e->outputs[0][place]) &&
+           tensor(e, e->phonemes, shape, 3, &e->outputs[1][place]);
 }
 
 static int open_tensors(earshot *e) {
@@ -541,7 +654,7 @@ static int open_tensors(earshot *e) {
     e->state_count = count - 1;
     for (size_t k = 0; k < e->state_count; k++)
         if (!open_state(e, k)) return 0;
-    return 1;
+    return !c->phonemes || open_phonemes(e);
 }
 
 static int open_decoder(earshot *e) {
@@ -810,39 +923,60 @@ static void confirm(earshot *e, keyword *word, double score, long start) {
             (peak){word, middle, word->begun[e->confirm], (long)e->frame - e->confirm};
 }
 
-/* Go on along a path by a frame; the earliest start wins. */
-static void advance(earshot *e, keyword *word) {
-    double *best = word->best;
-    for (int s = 2 * word->length - 2; s >= 0; s--) { /* downwards: below is the frame before */
+/* What each label costs in a frame; a separator makes no sound, so that it is as good as a blank. */
+static void weigh(const card *c, const float *row, int count, int blank, int separator,
+                  double *costs) {
+    float highest = row[0];
+    for (int k = 1; k < count; k++) highest = fmaxf(highest, row[k]);
+    for (int k = 0; k < count; k++) costs[k] = row[k] - highest;
+    if (separator >= 0) costs[blank] = fmax(costs[blank], costs[separator]);
+    costs[blank] -= c->linger * ((double)c->hop / c->sample_rate);
+}
+
+/* Go on through a spelling by a frame, the earliest start wins; return the score of what ends now. */
+static double advance(spelling *of, const double *costs, long frame) {
+    double *best = of->best;
+    int last = 2 * of->length - 2;
+    for (int s = last; s >= 0; s--) { /* downwards: below is the frame before */
         double score = best[s], came = s ? best[s - 1] : 0.0;
-        long start = word->starts[s];
-        int skips = s > 1 && s % 2 == 0 && word->path[s] != word->path[s - 2];
+        long start = of->starts[s];
+        int skips = s > 1 && s % 2 == 0 && of->states[s] != of->states[s - 2];
         if (came > score) {
             score = came;
-            start = s ? word->starts[s - 1] : (long)e->frame;
+            start = s ? of->starts[s - 1] : frame;
         }
         if (skips && best[s - 2] > score) {
             score = best[s - 2];
-            start = word->starts[s - 2];
+            start = of->starts[s - 2];
         }
-        best[s] = score + e->costs[word->path[s]];
-        word->starts[s] = start;
+        best[s] = score + costs[of->states[s]];
+        of->starts[s] = start;
     }
+    return exp(best[last] / of->length);
 }
 
-static void spot(earshot *e, const float *row) {
+/* The score of a keyword now. Letters and phonemes, where they are known, have to agree; those of the
+ * same sound do not end in the same frame. */
+static double score(earshot *e, keyword *word, long frame) {
+    double letters = advance(&word->letters, e->costs, frame), now = 0.0, best = 0.0;
+    if (!e->phonemes || !word->said_count) return letters;
+    for (int k = 0; k < word->said_count; k++)
+        now = fmax(now, advance(word->said + k, e->sound_costs, frame));
+    memmove(word->sounds, word->sounds + 1, (size_t)(e->confirm - 1) * sizeof now);
+    word->sounds[e->confirm - 1] = now;
+    for (int n = 0; n < e->confirm; n++) best = fmax(best, word->sounds[n]);
+    return sqrt(letters * best);
+}
+
+static void spot(earshot *e, int n) { /* row n of the outputs */
     const card *c = &e->card;
-    float highest = row[0];
-    for (int k = 1; k < c->label_count; k++) highest = fmaxf(highest, row[k]);
-    for (int k = 0; k < c->label_count; k++) e->costs[k] = row[k] - highest;
-    if (c->separator >= 0) e->costs[c->blank] = fmax(e->costs[c->blank], e->costs[c->separator]);
-    e->costs[c->blank] -= c->linger * ((double)c->hop / c->sample_rate);
-    for (keyword *word = e->keywords; word < e->keywords + e->keyword_count; word++)
-        advance(e, word);
-    e->frame++;
+    long frame = (long)e->frame++;
+    weigh(c, e->log_probs + n * c->label_count, c->label_count, c->blank, c->separator, e->costs);
+    if (e->phonemes)
+        weigh(c, e->phonemes + n * SOUNDS, SOUNDS, SOUND_BLANK, BOUNDARY, e->sound_costs);
     for (keyword *word = e->keywords; word < e->keywords + e->keyword_count; word++) {
-        int last = 2 * word->length - 2;
-        confirm(e, word, exp(word->best[last] / word->length), word->starts[last]);
+        double now = score(e, word, frame);
+        confirm(e, word, now, word->letters.starts[2 * word->letters.length - 2]);
     }
     judge(e, (long)e->frame);
 }
@@ -865,7 +999,8 @@ static int step(earshot *e, long long last) {
     OrtStatus *status =
         e->ort->Run(e->session, NULL, (const char *const *)e->names,
                     (const OrtValue *const *)e->inputs[e->side], e->state_count + 1,
-                    (const char *const *)e->next_names, e->state_count + 1, e->outputs[e->side]);
+                    (const char *const *)e->next_names, e->state_count + 1 + (size_t)c->phonemes,
+                    e->outputs[e->side]);
     if (!ok(e, status)) return -1;
     e->side = 1 - e->side;
     e->waiting = 0;
@@ -880,12 +1015,11 @@ static int step(earshot *e, long long last) {
     long long before = (e->stepped - c->block - c->look_ahead) / c->hop; /* below zero at first */
     long long wanted = last < 0 ? before + e->frames : (last + c->hop - 1) / c->hop;
     for (int n = 0; n < e->frames; n++) {
-        const float *row = e->log_probs + n * c->label_count;
         if (before + n < 0 || before + n >= wanted) continue;
         if (e->keywords)
-            spot(e, row);
+            spot(e, n);
         else
-            greedy(e, row);
+            greedy(e, e->log_probs + n * c->label_count);
     }
     return 0;
 }
@@ -951,13 +1085,13 @@ const char *earshot_error(const earshot *e) { return e->error; }
 void earshot_close(earshot *e) {
     if (!e) return;
     for (int side = 0; side < 2; side++) {
-        for (size_t k = 0; k <= MOST_STATES; k++) {
+        for (size_t k = 0; k < MOST_TENSORS; k++) {
             if (e->inputs[side][k]) e->ort->ReleaseValue(e->inputs[side][k]);
             if (e->outputs[side][k]) e->ort->ReleaseValue(e->outputs[side][k]);
             if (k < MOST_STATES) free(e->states[side][k]);
         }
     }
-    for (size_t k = 0; k <= MOST_STATES; k++) {
+    for (size_t k = 0; k < MOST_TENSORS; k++) {
         free(e->names[k]);
         free(e->next_names[k]);
     }
@@ -967,6 +1101,7 @@ void earshot_close(earshot *e) {
     free(e->card.thresholds);
     free(e->pcm);
     free(e->log_probs);
+    free(e->phonemes);
     free(e->recent);
     free(e->recent_ends);
     free(e->fired);

@@ -49,7 +49,9 @@ earshot *earshot_open(const char *path, earshot_callback callback, void *user, c
 /* As earshot_open, and spot these keywords: "operator, wild fire=0.8", each with the score from which
  * it is reported if that of the card will not do. A model that transcribes spots whatever it can
  * spell, and writes down no words then; another one spots only these of its own. Letters beyond ASCII
- * in lower case. NULL: as earshot_open. */
+ * in lower case. "lumos (L UW M OW S)=0.6": how it is said, in the phonemes of CMUdict, in several
+ * brackets if in several ways; a model that reads phonemes then finds it by both. NULL: as
+ * earshot_open. */
 earshot *earshot_open_keywords(const char *path, const char *keywords, earshot_callback callback,
                                void *user, char *error, size_t error_size);
 

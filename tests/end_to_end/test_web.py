@@ -5,6 +5,7 @@ Needs Chromium, and onnxruntime-web in a folder that NODE_PATH names.
 
 import base64
 import os
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ import soundfile
 import soxr
 
 import asr
+from asr.phonemes import LETTERS
 from asr.recognise import transcribe
 from asr.transcripts.formats import event_fields
 from export.web import RUNTIME, WebError, write_site
@@ -79,6 +81,13 @@ def opened(page: Page, url: str) -> None:
     assert status.startswith("Ready"), status
 
 
+def type_keywords(page: Page, text: str) -> None:
+    page.run(
+        "{ const box = document.getElementById('keywords');"
+        f"box.value = '{text}'; box.dispatchEvent(new Event('change')); }}"
+    )
+
+
 def floats(audio: np.ndarray) -> str:
     """JavaScript for a Float32Array of these samples."""
     text = base64.b64encode(audio.astype("<f4").tobytes()).decode()
@@ -127,20 +136,40 @@ def test_page_gives_the_events_of_a_stream(page: Page, site: tuple[str, str]) ->
 
 
 @in_chromium
-def test_page_spots_typed_keywords(page: Page, site: tuple[str, str]) -> None:
+def test_page_spots_typed_keywords(page: Page, site: tuple[str, str], tmp_path: Path) -> None:
     name, url = site
     if name != "english":
         pytest.skip("commands knows its own keywords only")
     audio = read_audio(ROOT / "samples" / SAMPLES[name], 16000)
     opened(page, url)
-    page.run(
-        "const box = document.getElementById('keywords');"
-        f"box.value = '{typed_keywords.TEXT}'; box.dispatchEvent(new Event('change'))"
-    )
+    type_keywords(page, typed_keywords.TEXT)
     found = page.run(f"import('/app.js').then((m) => m.recognise({floats(audio)}))")
-    stream = asr.Stream(asr.load(name), typed_keywords.OPTIONS)
+    model = asr.load(typed_keywords.without_dictionary(tmp_path))
+    stream = asr.Stream(model, typed_keywords.OPTIONS)
     assert_same_events(found, [event_fields(e) for e in stream.push(audio) + stream.finish()])
-    assert {event["label"] for event in found} >= {"three", "four"}
+    assert {event["label"] for event in found} >= set(typed_keywords.FOUND)
+    type_keywords(page, "lumos (L UX1 M OW S)")
+    page.wait_for("/'UX1' is no phoneme/.test(document.getElementById('status').textContent)")
+
+
+@in_chromium
+def test_page_spots_by_letters_where_the_model_reads_no_phonemes(
+    page: Page, site: tuple[str, str]
+) -> None:
+    name, url = site
+    if name != "english":
+        pytest.skip("commands knows its own keywords only")
+    opened(page, url)
+    page.run("import('/keywords.js').then((m) => { window.keywords = m; })")
+    found = page.run(
+        "fetch('/card.json').then((r) => r.json()).then((card) => {"
+        "const row = (k) => card.labels.map((_, n) => (n === k ? -0.1 : -5));"
+        "const rows = [...'stop'].map((letter) => row(card.labels.indexOf(letter)));"
+        "const { Spotter, parseKeywords } = window.keywords;"
+        "const spotter = new Spotter({ ...card, phonemes: [] }, parseKeywords('stop (G OW)'));"
+        "return [...spotter.push(rows, 0), ...spotter.finish()]; })"
+    )
+    assert [(event["label"], event["score"]) for event in found] == [("stop", 1.0)]
 
 
 @in_chromium
@@ -209,6 +238,12 @@ def test_page_of_the_server_spots_keywords_from_a_microphone(page: Page) -> None
         text = "document.getElementById('events').textContent"
         page.wait_for(f"/yes.*stop.*left/.test({text})")
         page.run("document.getElementById('button').click()")
+
+
+def test_phonemes_are_those_of_python() -> None:
+    source = (ROOT / "export" / "web" / "site" / "keywords.js").read_text()
+    source = re.sub(r'"\s*\+ "', "", source)
+    assert f'"{" ".join(LETTERS)}"' in source and f'"{"".join(LETTERS.values())}"' in source
 
 
 def test_site_holds_all_that_it_needs(tmp_path: Path) -> None:

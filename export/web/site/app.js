@@ -1,5 +1,6 @@
 // The page: a model from beside it, sound from the microphone or a file, events onto the page.
 import * as ort from "./ort/ort.wasm.min.mjs";
+import { parseKeywords } from "./keywords.js";
 import { Recogniser } from "./recogniser.js";
 import { Resampler } from "./resampler.js";
 
@@ -112,21 +113,11 @@ async function begin() {
   element("events").replaceChildren();
 }
 
-// Spot these keywords, [{ text, threshold }], or none: then words are written down.
+// Spot these keywords, [{ text, threshold, said }], or none: then words are written down.
 async function spot(keywords) {
   await stop();
   await queue;
   recogniser = new Recogniser(ort, ...model, keywords);
-}
-
-// "operator, wild fire=0.8", as for 'asr spot --keywords'.
-function typed(text) {
-  return text.split(",").filter((part) => part.trim()).map((part) => {
-    const [name, number] = part.split("=");
-    const threshold = number === undefined ? undefined : Number(number);
-    if (threshold !== undefined && !(threshold > 0 && threshold <= 1)) throw new Error(`'${name.trim()}=0.8', for instance`);
-    return { text: name, threshold };
-  });
 }
 
 // Recognise samples at the card's rate, (n,); returns the events.
@@ -195,7 +186,7 @@ element("file").addEventListener("change", ({ target }) => {
 });
 element("keywords").addEventListener("change", async ({ target }) => {
   try {
-    await spot(typed(target.value));
+    await spot(parseKeywords(target.value));
     say("Ready.");
   } catch (error) {
     say(`These keywords cannot be used: ${error.message}`);

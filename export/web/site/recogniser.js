@@ -6,7 +6,7 @@ import { Spotter } from "./keywords.js";
 
 export class Recogniser {
   // ort: the module of onnxruntime; session: of the model; card: its card, parsed; keywords:
-  // [{ text, threshold }], to spot these with a model that transcribes.
+  // [{ text, threshold, said }], to spot these with a model that transcribes.
   constructor(ort, session, card, keywords = []) {
     if (keywords.length && card.task !== "ctc") throw new Error(`${card.name} spots its own keywords only`);
     this.keywords = keywords;
@@ -72,20 +72,25 @@ export class Recogniser {
     const output = await this.session.run({ pcm: input, ...this.state });
     for (const [name] of this.shapes) this.state[name] = output[`next_${name}`];
     this.stepped += pcm.length;
-    const { data, dims } = output.log_probs;
-    let rows = Array.from({ length: dims[1] }, (_, n) => data.subarray(n * dims[2], (n + 1) * dims[2]));
+    let rows = rowsOf(output.log_probs);
+    let phonemes = output.phonemes && rowsOf(output.phonemes);
     if (card.task === "ctc") {
       const wanted = Math.ceil(last / card.hop_length);
       const first = Math.max(0, -this.frames);
       const stop = Math.min(wanted - this.frames, rows.length);
       this.frames += rows.length;
       rows = rows.slice(first, Math.max(first, stop));
+      phonemes = phonemes?.slice(first);
     }
     if (!rows.length) return [];
     this.posteriors = rows.at(-1).map(Math.exp);
     const reached = Math.min(this.stepped, last === Infinity ? this.samples : last);
-    return this.decoder.push(rows, Math.min(reached, this.samples), reached);
+    return this.decoder.push(rows, Math.min(reached, this.samples), reached, phonemes);
   }
+}
+
+function rowsOf({ data, dims }) {
+  return Array.from({ length: dims[1] }, (_, n) => data.subarray(n * dims[2], (n + 1) * dims[2]));
 }
 
 // Keywords of a classifier: fires when a smoothed posterior crosses its threshold.
