@@ -84,7 +84,10 @@ RawRate = Annotated[
 ]
 Keywords = Annotated[
     str | None,
-    typer.Option(metavar="WORDS", help="Spot these only: 'operator, wild fire=0.8'."),
+    typer.Option(
+        metavar="WORDS",
+        help="Spot these only: 'operator, wild fire=0.8, lumos (L UW M OW S)'.",
+    ),
 ]
 NearMisses = Annotated[
     bool, typer.Option("--near-misses", help="What nearly was a keyword, and why not.")
@@ -319,12 +322,14 @@ def all_keywords(card: "ModelCard", about: str) -> "tuple[Keyword, ...]":
 
 
 def warn_of_ambiguities(model: "Model", options: "SpotOptions | None") -> None:
-    """Warn about keywords that will be mistaken, where they are found by their letters."""
-    from asr.decode.keywords.typed import ambiguities
+    """Warn about keywords that will be mistaken, where no training taught them."""
+    from asr.decode.keywords.typed import ambiguities, unpronounced
 
     if options is not None and model.card.task == "ctc":
-        for ambiguity in ambiguities(options.keywords):
-            note(f"warning: {ambiguity}")
+        keywords = options.beside(model.language_model).keywords
+        unsaid = unpronounced(keywords) if model.card.phonemes else []
+        for warning in ambiguities(keywords) + unsaid:
+            note(f"warning: {warning}")
 
 
 def spotting_model(options: "SpotOptions | None") -> str:

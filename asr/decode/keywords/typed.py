@@ -148,6 +148,16 @@ def ambiguities(keywords: Sequence[Keyword]) -> list[str]:
     return found
 
 
+def unpronounced(keywords: Sequence[Keyword]) -> list[str]:
+    """Say which keywords are found by their letters alone, though the model reads phonemes."""
+    return [
+        f"how keyword '{keyword.text}' is said is not known, so it is found by its letters alone; "
+        "write it behind, in the phonemes of CMUdict, as in 'hello (HH AH L OW)'"
+        for keyword in keywords
+        if not keyword.said
+    ]
+
+
 def sounds_of(text: str) -> str:
     """A text without what makes no sound: the same for keywords that are the same."""
     return "".join(text.split())
