@@ -27,6 +27,7 @@ from asr.decode.keywords.typed import (
     ambiguities,
     parse_keywords,
     targets,
+    unpronounced,
 )
 from asr.decode.lm.compact import write_compact
 from asr.events import Detection, Event, NearMiss
@@ -124,6 +125,8 @@ def test_the_dictionary_of_the_language_model_says_how_keywords_sound(tmp_path: 
     found = SpotOptions(keywords=keywords).beside(tmp_path / "words.lm").keywords
     assert [keyword.said for keyword in found] == [("DASIps",), (), (), ("tu",), ("SIp", "sIp")]
     assert [keyword.threshold for keyword in found] == [None, None, None, 0.5, None]
+    (warning,) = unpronounced(found)
+    assert "'whale', 'two whale'; write" in warning and not unpronounced(found[3:])
     assert SpotOptions(keywords=keywords).beside(None).keywords == keywords
 
 

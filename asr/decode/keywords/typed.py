@@ -150,11 +150,12 @@ def ambiguities(keywords: Sequence[Keyword]) -> list[str]:
 
 def unpronounced(keywords: Sequence[Keyword]) -> list[str]:
     """Say which keywords are found by their letters alone, though the model reads phonemes."""
+    names = ", ".join(f"'{keyword.text}'" for keyword in keywords if not keyword.said)
+    if not names:
+        return []
     return [
-        f"how keyword '{keyword.text}' is said is not known, so it is found by its letters alone; "
-        "write it behind, in the phonemes of CMUdict, as in 'hello (HH AH L OW)'"
-        for keyword in keywords
-        if not keyword.said
+        f"found by the letters alone, since it is not known how they are said: {names}; write that "
+        "behind a keyword in the phonemes of CMUdict, as in 'hello (HH AH L OW)'"
     ]
 
 
