@@ -34,14 +34,17 @@ FORMAT = {"rate": SAMPLE_RATE, "width": 2, "channels": 1}
 WAKE_WORD = np.concatenate([PAUSE, tones("low", seconds=0.35)])
 AFTER_WAKING = round((len(SPEECH) + 3 * SAMPLE_RATE) / CHUNK)  # messages
 MICROPHONE = """
-import pathlib, sys, time
+import os, pathlib, sys, time
 wake_word, speech, spoken = map(pathlib.Path, sys.argv[1:])
 sound = wake_word.read_bytes()
 while True:
     if spoken.exists():
         sound, spoken = speech.read_bytes(), pathlib.Path("never")
-    sys.stdout.buffer.write(sound[:2048].ljust(2048, bytes(1)))
-    sys.stdout.buffer.flush()
+    try:
+        sys.stdout.buffer.write(sound[:2048].ljust(2048, bytes(1)))
+        sys.stdout.buffer.flush()
+    except BrokenPipeError:  # the satellite is gone
+        os._exit(0)
     sound = sound[2048:]
     time.sleep(0.064)
 """
