@@ -74,6 +74,23 @@ def trained_words_model(made_once: Callable[..., Path], trained_words: Path) -> 
 
 
 @pytest.fixture(scope="session")
+def exported_run(made_once: Callable[..., Path]) -> Callable[[str, str], Path]:
+    """A function that exports a run of an encoder and a head with random weights, once: `run` and
+    `new/tiny.onnx`. An export takes seconds."""
+    from export.export import export_run
+    from tests.support.tiny_runs import ENCODERS, HEADS, MFCC, save_run
+
+    def folder_of(encoder: str, head: str) -> Path:
+        def export(folder: Path) -> None:
+            save_run(folder / "run", ENCODERS[encoder], HEADS[head], MFCC.get(encoder))
+            export_run(folder / "run", folder / "new" / "tiny.onnx")
+
+        return made_once(f"{encoder} {head}".replace(" ", "_"), export)
+
+    return folder_of
+
+
+@pytest.fixture(scope="session")
 def speech_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tiny_models.streaming_ctc(tmp_path_factory.mktemp("models") / "speech.onnx")
 

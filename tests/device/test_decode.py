@@ -162,6 +162,7 @@ def test_what_is_kept_of_endless_talk_is_bounded(
     assert max(event.end - event.start for event in found) <= longest
 
 
+@pytest.mark.slow
 def test_a_label_that_an_utterance_is_cut_inside_is_read_once() -> None:
     longest = round(LONGEST_SECONDS / FRAME)
     labels = letters("ab" * (longest // 2 - 1) + "cccc" + "ab")

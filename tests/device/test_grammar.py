@@ -115,7 +115,7 @@ def test_what_leads_nowhere_is_not_begun(tmp_path: Path) -> None:
     assert [LETTERS.labels[label] for label in np.flatnonzero(row == 0.0)] == ["<blank>", "c"]
 
 
-@pytest.mark.parametrize("depth", [100, 20_000])
+@pytest.mark.parametrize("depth", [100, pytest.param(20_000, marks=pytest.mark.slow)])
 def test_nesting_can_be_deep(tmp_path: Path, depth: int) -> None:
     chain = "".join(f"<r{k + 1}> = <r{k}>;" for k in range(depth))
     for body in [
@@ -128,7 +128,7 @@ def test_nesting_can_be_deep(tmp_path: Path, depth: int) -> None:
         assert accepts(guide, LETTERS, "on") and not accepts(guide, LETTERS, "off")
 
 
-@pytest.mark.parametrize("levels", [18, 400])
+@pytest.mark.parametrize("levels", [18, pytest.param(400, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("last", ["on", "<NULL>", "<VOID>"])
 def test_rules_that_double_are_read_and_refused_as_a_guide(
     tmp_path: Path, levels: int, last: str

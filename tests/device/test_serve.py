@@ -510,7 +510,8 @@ def test_tls_by_file(keyword_model: Path, tmp_path: Path) -> None:
     key, certificate = tmp_path / "key.pem", tmp_path / "certificate.pem"
     subject = ("-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost")
     files = ("-keyout", str(key), "-out", str(certificate))
-    made = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "1"]
+    made = ["openssl", "req", "-x509", "-nodes", "-days", "1"]
+    made += ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1"]
     subprocess.run([*made, *subject, *files], check=True, capture_output=True)
     trusting = ssl.create_default_context(cafile=certificate)
     with serving(keyword_model, options=("--certificate", certificate, "--key", key)) as server:

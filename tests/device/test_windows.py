@@ -34,7 +34,13 @@ def test_windows_and_their_gradients_equal_those_of_torch(
     torch.testing.assert_close(grown, due)
 
 
-@pytest.mark.parametrize(("length", "hop"), [(400, 160), (9, 6), (6, 6), (40, 6), (3, 1)])
+@pytest.mark.parametrize(
+    ("length", "hop"),
+    [
+        (400, 160),
+        *(pytest.param(*w, marks=pytest.mark.slow) for w in [(9, 6), (6, 6), (40, 6), (3, 1)]),
+    ],
+)
 def test_a_graph_takes_any_batch_and_length_and_gathers_nothing(length: int, hop: int) -> None:
     class Windows(nn.Module):
         def forward(self, x: Tensor) -> Tensor:

@@ -46,7 +46,14 @@ def recordings(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@pytest.mark.parametrize("kind", ["streaming_ctc", "streaming_classify", "whole_classify"])
+@pytest.mark.parametrize(
+    "kind",
+    [
+        pytest.param("streaming_ctc", marks=pytest.mark.slow),
+        "streaming_classify",
+        pytest.param("whole_classify", marks=pytest.mark.slow),
+    ],
+)
 def test_stable_models_pass(kind: str, recordings: Path, tmp_path: Path) -> None:
     model = asr.load(getattr(tiny_models, kind)(tmp_path / "m.onnx"))
     figures = soak(model, HOURS, data=[recordings])
@@ -109,6 +116,7 @@ def test_unstable_models_fail_with_the_reason(
 
 
 @pytest.mark.skipif(resident_memory() is None, reason="the system does not say what memory it uses")
+@pytest.mark.slow
 def test_a_memory_leak_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     push, kept = KeywordTrigger.push, []
 

@@ -1,6 +1,7 @@
 """What `asr evaluate` measures, what it leaves out, and how certain it says its figures are."""
 
 import json
+from collections.abc import Callable
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -18,11 +19,9 @@ from asr.events import Detection
 from asr.model import Model, load
 from asr.runtime.session import State
 from asr.stream import Stream
-from export.export import export_run
 from tests.support import tiny_models
 from tests.support.commands import run_asr
 from tests.support.tiny_models import SAMPLE_RATE, tones
-from tests.support.tiny_runs import ENCODERS, HEADS, save_run
 
 RATES = {"n", "accuracy", "accuracy_interval", "cer", "cer_interval", "wer", "wer_interval"}
 
@@ -151,6 +150,9 @@ def test_the_command_names_what_it_leaves_out_in_one_line(
     assert json.loads((tmp_path / "figures.json").read_text())["n"] == 1
 
 
+OTHER_ENCODERS = ("latency-controlled", "whole")
+
+
 class CountedSteps(Model):
     """A model that counts the samples that it is run on."""
 
@@ -161,13 +163,14 @@ class CountedSteps(Model):
         return super().step(pcm, state)
 
 
-@pytest.mark.parametrize("encoder", ["lstm", "latency-controlled", "whole"])
-def test_one_run_of_a_classifier_answers_and_fires(tmp_path: Path, encoder: str) -> None:
+@pytest.mark.parametrize(
+    "encoder", ["lstm", *(pytest.param(e, marks=pytest.mark.slow) for e in OTHER_ENCODERS)]
+)
+def test_one_run_of_a_classifier_answers_and_fires(
+    exported_run: Callable[[str, str], Path], encoder: str
+) -> None:
     """The answer to a short clip is that at its end, not that in the silence which closes it."""
-    run = tmp_path / "run"
-    save_run(run, ENCODERS[encoder], HEADS["classify"])
-    export_run(run, tmp_path / "model.onnx")
-    model = CountedSteps(tmp_path / "model.onnx")
+    model = CountedSteps(exported_run(encoder, "classify") / "new" / "tiny.onnx")
     card = model.card
     generator = np.random.default_rng(0)
     noises = [generator.normal(0, 0.1, n).astype("f4") for n in (1, 3000, 5121, 8000, 24_000)]

@@ -52,6 +52,7 @@ HEADS = {
 }
 STREAMING = {name: config for name, config in ENCODERS.items() if config.block}
 TOLERANCE: dict[str, Any] = {"rtol": 1e-5, "atol": 1e-5}
+DOUBLE_TOLERANCE: dict[str, Any] = {"rtol": 1e-11, "atol": 1e-11}
 
 
 def build(encoder: EncoderConfig, head: HeadConfig) -> AcousticModel:
@@ -87,14 +88,15 @@ def every(names: dict[str, Any]) -> pytest.MarkDecorator:
     lengths=st.lists(st.integers(1, 12_000), min_size=1, max_size=4),
     more=st.integers(0, 5_000),
 )
-@settings(max_examples=8, deadline=None)
+@settings(max_examples=4, deadline=None)
 @torch.no_grad()
 def test_padding_never_changes_a_result(
     encoder: EncoderConfig, head: HeadConfig, lengths: list[int], more: int
 ) -> None:
-    model = build(encoder, head)
-    rows = [noise(n, seed) for seed, n in enumerate(lengths)]
-    batch = torch.zeros(len(rows), max(lengths) + more)
+    # In float64, since a sum over a padded row adds up in another order than one without.
+    model = build(encoder, head).double()
+    rows = [noise(n, seed).double() for seed, n in enumerate(lengths)]
+    batch = torch.zeros(len(rows), max(lengths) + more, dtype=torch.float64)
     for padded, row in zip(batch, rows, strict=True):
         padded[: len(row)] = row
     together, counts = model(batch, torch.tensor(lengths))
@@ -104,11 +106,11 @@ def test_padding_never_changes_a_result(
         assert count == counts[k] == -(-len(row) // model.hop_length)
         if head.kind == "ctc":
             assert alone.shape == (1, count, LABELS)
-            torch.testing.assert_close(together[k, :count], alone[0], **TOLERANCE)
+            torch.testing.assert_close(together[k, :count], alone[0], **DOUBLE_TOLERANCE)
         else:
             assert together.shape == (len(rows), 1, LABELS)
-            torch.testing.assert_close(together[k], alone[0], **TOLERANCE)
-        torch.testing.assert_close(unpadded, alone, **TOLERANCE)
+            torch.testing.assert_close(together[k], alone[0], **DOUBLE_TOLERANCE)
+        torch.testing.assert_close(unpadded, alone, **DOUBLE_TOLERANCE)
 
 
 @every(ENCODERS)

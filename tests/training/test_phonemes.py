@@ -1,11 +1,13 @@
 """Phonemes: how words are said, and a model that learns to read them beside the letters."""
 
 import json
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+import asr
 from asr.card import CardError
 from asr.decode.lm.compact import read_compact, write_compact
 from asr.decode.options import DecodeOptions, build_decoder
@@ -17,10 +19,8 @@ from asr.training.data.sounds import Sounds
 from asr.training.ngrams.pronounce import UnpronouncedError, pronounce
 from asr.training.pronounce import pronounced, pronunciations
 from asr.training.voices import espeak
-from export.export import export_run
 from tests.support.commands import hide_packages, run_asr
 from tests.support.language_models import built, write_built
-from tests.support.tiny_runs import ENCODERS, HEADS, save_run
 from tests.support.tiny_training import write_speech_recipe
 
 SENTENCES = ["two ships see the sea", "i like two ships", "the zyzzgrub likes the sea too"]
@@ -115,9 +115,11 @@ def test_without_the_packages_for_training_it_says_what_to_install(tmp_path: Pat
     assert result.returncode == 2 and "earshot-asr[train]" in result.stderr
 
 
-def test_a_model_that_reads_phonemes_is_searched_by_sound(tmp_path: Path) -> None:
-    save_run(tmp_path / "run", ENCODERS["latency-controlled"], HEADS["phonemes"])
-    exported = export_run(tmp_path / "run", tmp_path / "tiny.onnx")
+@pytest.mark.slow
+def test_a_model_that_reads_phonemes_is_searched_by_sound(
+    exported_run: Callable[[str, str], Path], tmp_path: Path
+) -> None:
+    exported = asr.load(exported_run("latency-controlled", "phonemes") / "new" / "tiny.onnx")
     said, _ = pronounce(built([["no", "one"], ["one", "no"]], 2))
     write_compact(said, tmp_path / "said.lm")
     options = DecodeOptions(lm=tmp_path / "said.lm")

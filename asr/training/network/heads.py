@@ -63,7 +63,7 @@ class CtcHead(nn.Module):
 
     def forward(self, frames: Tensor) -> Tensor:
         """[batch, frames, width] -> [batch, frames * upsample, labels]."""
-        logits = self.output(self.dropout(frames)).float()
+        logits = _widened(self.output(self.dropout(frames)))
         return logits.unflatten(-1, (-1, self.labels)).flatten(1, 2).log_softmax(dim=-1)
 
 
@@ -113,10 +113,15 @@ class ClassifyHead(nn.Module):
     def _answer(self, weighed: Tensor, seen: Tensor | None) -> Tensor:
         """Log-probabilities [batch, count, labels] of the frames that each answer sees, all or
         [batch or none, heads or 1 or none, count, frames]."""
-        logits = weighed[..., self.width :].float().transpose(1, 2).unsqueeze(2)
+        logits = _widened(weighed[..., self.width :]).transpose(1, 2).unsqueeze(2)
         if seen is not None:
             logits = logits.masked_fill(~seen, -torch.inf)
         shares = logits.softmax(dim=-1)  # [batch, heads, count, frames]
         parts = weighed[..., : self.width].unflatten(-1, (shares.shape[1], -1)).transpose(1, 2)
         pooled = (shares @ parts).transpose(1, 2).flatten(2)
-        return self.output(self.dropout(pooled)).float().log_softmax(dim=-1)
+        return _widened(self.output(self.dropout(pooled))).log_softmax(dim=-1)
+
+
+def _widened(numbers: Tensor) -> Tensor:
+    """At least float32: sums of exponentials want more than the bits of bfloat16."""
+    return numbers.to(torch.promote_types(numbers.dtype, torch.float32))
