@@ -7,7 +7,7 @@ from rich.console import Console
 from rich.table import Table
 
 from asr.evaluation.plots import plot_det_curves
-from asr.evaluation.report import percent
+from asr.evaluation.report import percent, stretch
 
 
 def print_streams(figures: dict[str, Any]) -> None:
@@ -27,7 +27,7 @@ def print_streams(figures: dict[str, Any]) -> None:
         )
     console.print(table)
     console.print(
-        f"{figures['hours']:.2f} hours of sound without keywords in {figures['streams']} streams; "
+        f"{stretch(figures['hours'])} of sound without keywords in {figures['streams']} streams; "
         "at most: proved with 95 % confidence; delay: from the end of the word"
     )
 

@@ -17,11 +17,11 @@ import soundfile
 from asr.decode.keywords.typed import SpotOptions
 from asr.evaluation.alarm_report import plot_streams, print_streams
 from asr.evaluation.intervals import poisson_bound, share_interval
-from asr.evaluation.progress import tracked
 from asr.evaluation.streams import Firing, Listener, Thresholds, Track, Watcher
 from asr.evaluation.trials import EvaluationError, Trial, read_trials
 from asr.files import whole_file, write_figures
 from asr.model import Model
+from asr.training.progress import tracked
 from features.activity import spoken_span
 from features.audio import AudioError, stream_audio
 

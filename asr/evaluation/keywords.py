@@ -26,7 +26,6 @@ from asr.decode.keywords.typed import (
 )
 from asr.evaluation.intervals import interval_over, share_interval
 from asr.evaluation.plots import plot_det
-from asr.evaluation.progress import tracked
 from asr.evaluation.report import print_keywords
 from asr.evaluation.streams import times_said
 from asr.evaluation.trials import NO_FOLDER, UNREADABLE, EvaluationError, labelled_recordings
@@ -36,6 +35,7 @@ from asr.runtime.scorers import scorer_for
 from asr.runtime.session import ModelError
 from asr.training.config import read_config
 from asr.training.data.sources import Recording, read_source
+from asr.training.progress import tracked
 from features.audio import AudioError, read_audio
 
 logger = logging.getLogger(__name__)

@@ -11,12 +11,12 @@ from asr.card import ModelCard
 from asr.decode.base import Decoder
 from asr.decode.keywords.trained import KeywordTrigger
 from asr.decode.options import DecodeOptions
-from asr.evaluation.progress import tracked
 from asr.evaluation.trials import Trial
 from asr.events import Detection, Word
 from asr.model import Model
 from asr.recognise import transcribe
 from asr.runtime.scorers import Scores, scorer_for
+from asr.training.progress import tracked
 from features.audio import AudioError
 
 logger = logging.getLogger(__name__)

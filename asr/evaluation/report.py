@@ -14,6 +14,11 @@ ROWS = 10  # of a table whose worst rows come first
 Interval = tuple[float, float]
 
 
+def stretch(hours: float) -> str:
+    """A length of sound as sentences say it."""
+    return f"{hours:.2f} hours" if hours >= LEAST_HOURS else f"{3600 * hours:.0f} s"
+
+
 def percent(share: float | None, interval: Interval | None) -> str:
     """A share and its interval as tables show them, in percent; a dash if there is none."""
     if share is None or interval is None:
@@ -81,11 +86,11 @@ def _false_accepts(figures: dict[str, Any]) -> str:
     count, hours = figures["false_accepts"], figures["background_hours"]
     if hours < LEAST_HOURS:
         return (
-            f"false accepts: {count} in {3600 * hours:.0f} s of other sound: too little to tell "
+            f"false accepts: {count} in {stretch(hours)} of other sound: too little to tell "
             "how many an hour"
         )
     rate = figures["false_accepts_per_hour"]
-    return f"false accepts: {count} in {hours:.2f} hours of other sound, {rate:.1f} an hour"
+    return f"false accepts: {count} in {stretch(hours)} of other sound, {rate:.1f} an hour"
 
 
 def _threshold_table(points: list[dict[str, Any]], enough: bool) -> Table:
@@ -187,7 +192,7 @@ def print_keywords(figures: dict[str, Any]) -> None:
         threshold = _or_dash(row.get("threshold"))
         table.add_row(name, threshold, str(row["said"]), _missed(row), alarms, *delays)
     console.print(table)
-    console.print(f"{figures['recordings']} recordings, {hours:.2f} hours; delay from word end")
+    console.print(f"{figures['recordings']} recordings, {stretch(hours)}; delay from word end")
     console.print(_about_intervals(figures))
     if rows := figures["speakers"]:
         table = Table(
@@ -203,7 +208,7 @@ def print_keywords(figures: dict[str, Any]) -> None:
     lowest = figures["rates"][0]["at_most"]
     if hours * lowest < 1.0:
         console.print(
-            f"{hours:.2f} hours are too few to measure {lowest} false alarms per hour: there it "
+            f"{stretch(hours)} are too few to measure {lowest} false alarms per hour: there it "
             "is none at all"
         )
 

@@ -27,9 +27,9 @@ from asr.decode.keywords.typed import (
     Target,
     sounds_of,
 )
-from asr.evaluation.progress import tracked
 from asr.model import Model, ModelError
 from asr.runtime.scorers import Scores, scorer_for
+from asr.training.progress import tracked
 from features.audio import AudioError, find_audio, stream_audio
 
 logger = logging.getLogger(__name__)

@@ -14,6 +14,7 @@ from asr.decode.keywords.typed import SpotOptions
 from asr.evaluation.alarm_report import plot_streams, print_streams
 from asr.evaluation.alarms import Listening, listen, stream_figures
 from asr.evaluation.intervals import poisson_bound
+from asr.evaluation.report import stretch
 from asr.evaluation.streams import Watcher
 from asr.evaluation.trials import EvaluationError, read_trials
 from asr.files import write_figures
@@ -160,7 +161,7 @@ def _middle(counts: Counts, alarms: int) -> float:
 def proof(alarms: Alarms, streams: int) -> list[str]:
     """What the hours can prove of the budget, in sentences."""
     lines = [
-        f"{alarms.count} false alarms in {alarms.hours:.2f} hours ({streams} streams, each counted "
+        f"{alarms.count} false alarms in {stretch(alarms.hours)} ({streams} streams, each counted "
         f"with thresholds chosen on others): at most {alarms.at_most:.2g} an hour, with 95 % "
         "confidence"
     ]

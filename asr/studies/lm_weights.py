@@ -10,13 +10,13 @@ from rich.table import Table
 
 from asr.decode.options import DecodeOptions, build_decoder
 from asr.evaluation.figures import error_rates
-from asr.evaluation.progress import tracked
 from asr.evaluation.report import percent
 from asr.evaluation.trials import Trial, read_trials, speaker_halves
 from asr.events import Utterance
 from asr.files import write_figures
 from asr.model import Model, ModelError
 from asr.runtime.scorers import Scores
+from asr.training.progress import tracked
 
 GRID = {
     "lm_weight": (0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.7, 1.0, 1.5),

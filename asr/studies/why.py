@@ -12,9 +12,9 @@ from pathlib import Path
 import numpy as np
 from librosa import fft_frequencies, istft, mel_frequencies, stft
 
-from asr.evaluation.progress import tracked
 from asr.model import Model
 from asr.studies.evidence import ExplainError, Trace, evidence_for, stream_scores
+from asr.training.progress import tracked
 from features.audio import read_audio
 
 SECONDS = 8.0  # of a recording; more of it is too fine for a picture

@@ -13,7 +13,6 @@ from typing import NamedTuple
 
 import numpy as np
 import soundfile
-from rich.progress import track
 
 from asr.decode.alphabet import Alphabet
 from asr.decode.ctc_paths import align
@@ -23,6 +22,7 @@ from asr.model import Model
 from asr.training.config import SourceConfig
 from asr.training.data.sources import DataError, Recording, manifest_of, read_source
 from asr.training.data.texts import plain_text
+from asr.training.progress import tracked
 from features.audio import AudioError, read_audio
 from features.errors import EarshotError
 
@@ -80,7 +80,7 @@ def cut_words(model: Model, data: Path, out: Path, options: CutOptions) -> Tally
         raise CutError(f"{data}: is no manifest of texts; name a .jsonl file, or a folder with one")
     alphabet, tally, entries = Alphabet.of(model.card), Tally(), []
     recordings = _of_speakers(data)
-    for recording in track(recordings, "cutting", transient=True):
+    for recording in tracked(recordings, "cutting"):
         try:
             clips = _clips(model, alphabet, recording, options, tally)
         except AudioError:

@@ -15,9 +15,9 @@ from pathlib import Path
 
 import numpy as np
 import soundfile
-from rich.progress import track
 
 from asr.files import read_lines, whole_file
+from asr.training.progress import tracked
 from features.audio import read_audio
 from features.errors import EarshotError
 
@@ -61,7 +61,7 @@ def synthesise(texts: Path, out: Path, takes: int = 1, seed: int = 0) -> Path:
     paths = [out / f"{number:05d}.flac" for number in range(len(readings))]
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         durations = pool.map(read_aloud, readings, paths)
-        shown = track(durations, "reading aloud", len(readings), transient=True)
+        shown = tracked(durations, "reading aloud", len(readings))
         entries = [
             {
                 "audio_filepath": path.name,

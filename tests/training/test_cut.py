@@ -56,7 +56,8 @@ def test_training_reads_the_cuts_with_the_speakers_of_their_sentences(
 ) -> None:
     finished = run_asr("cut", model, write_sentences(tmp_path, "ab c", "c ba"), tmp_path / "out")
     assert finished.returncode == 0, finished.stderr
-    assert "4 cuts of 3 words" in finished.stderr
+    assert finished.stdout == "" and "4 cuts of 3 words" in finished.stderr
+    assert "cutting" not in finished.stderr  # no terminal, no bar
     source = SourceConfig(
         path=str(tmp_path / "out"), name="", licence="", attribution="", speaker="{speaker}"
     )

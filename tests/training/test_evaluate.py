@@ -1,8 +1,7 @@
 """What `asr evaluate` measures, what it leaves out, and how certain it says its figures are."""
 
 import json
-from collections.abc import Callable
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -281,6 +280,7 @@ def test_many_labels_are_shown_as_the_pairs_confused_most(
     ("seconds", "said", "rate"),
     [
         (1.0, "false accepts: 1 in 1 s of other sound: too little to tell how many an hour", "-"),
+        (720.0, "false accepts: 1 in 0.20 hours of other sound, 5.0 an hour", "5.0"),
         (3600.0, "false accepts: 1 in 1.00 hours of other sound, 1.0 an hour", "1.0"),
     ],
 )

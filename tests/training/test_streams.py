@@ -165,7 +165,8 @@ def test_calibration_keeps_the_budget_and_says_what_it_proves(
     assert alarms.thresholds["high"] > alarms.thresholds["low"]
     assert alarms.budget == 1.0 and alarms.hours == pytest.approx(figures["hours"])
     first, second = proof(alarms, 4)
-    assert "95 %" in first and second.startswith("this does not prove the budget of 1 an hour")
+    assert " s (4 streams" in first and "95 %" in first
+    assert second.startswith("this does not prove the budget of 1 an hour")
 
 
 def test_a_budget_of_nothing_or_without_sound_is_refused(

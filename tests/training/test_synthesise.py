@@ -46,6 +46,7 @@ def test_the_command_writes_what_training_reads(tmp_path: Path) -> None:
     texts.write_text(TEXTS)
     finished = run_asr("synthesise", texts, out, "--takes", "2")
     assert finished.returncode == 0, finished.stderr
+    assert finished.stdout == "" and "reading aloud" not in finished.stderr  # no terminal, no bar
     manifest = out / "manifest.jsonl"
     source = SourceConfig(
         path=str(manifest), name="s", licence="", attribution="", speaker="{speaker}"

@@ -9,8 +9,7 @@ import numpy as np
 from rich.console import Console
 
 from asr.evaluation.intervals import interval_over, rate_interval
-from asr.evaluation.progress import tracked
-from asr.evaluation.report import percent
+from asr.evaluation.report import percent, stretch
 from asr.evaluation.trials import EvaluationError, Trial, read_trials
 from asr.files import write_figures
 from asr.model import Model
@@ -22,6 +21,7 @@ from asr.studies.bench.spoken import as_said
 from asr.studies.bench.workers import PeerError, Worker, described, missing
 from asr.training.config import read_config
 from asr.training.data.sources import read_source
+from asr.training.progress import tracked
 from features.audio import read_audio
 
 COSTS = ("real-time factor", "start s", "memory MB", "model MB")
@@ -160,7 +160,7 @@ def print_sentences(figures: dict[str, Any]) -> None:
     table = [(name, *sentence_cells(row, groups)) for name, row in rows.items()]
     title = (
         f"{figures['recordings']} recordings of {figures['speakers']} speakers, "
-        f"{figures['hours']:.2f} hours; 95 % intervals over the {figures['interval_over']}"
+        f"{stretch(figures['hours'])}; 95 % intervals over the {figures['interval_over']}"
     )
     console.print(figure_table(heads, table, title))
     print_notes(rows, console)

@@ -17,7 +17,7 @@ from rich.console import Console
 from asr.decode.keywords.typed import Keyword, SpotOptions
 from asr.evaluation.alarms import Listening, listen
 from asr.evaluation.intervals import share_interval
-from asr.evaluation.report import percent
+from asr.evaluation.report import percent, stretch
 from asr.evaluation.streams import Firing, Thresholds, Track, Watcher, times_said, watch_in_turn
 from asr.evaluation.trials import EvaluationError, Trial
 from asr.files import write_figures
@@ -161,7 +161,7 @@ def _row(
     if not listening.positives or not listening.hours:
         raise EvaluationError(
             f"nothing to compare on: {len(listening.positives)} recordings of "
-            f"'{listener.keywords[0].text}', {listening.hours:.2f} hours without it; check the "
+            f"'{listener.keywords[0].text}', {stretch(listening.hours)} without it; check the "
             "paths and the spelling"
         )
     return {
@@ -211,7 +211,7 @@ def print_wake_words(figures: dict[str, Any]) -> None:
         rows.append((name, *shares, *cost_cells(row)))
     title = (
         f"'{figures['keyword']}': {first['said']} recordings in other sound, "
-        f"{first['hours']:.2f} hours without it"
+        f"{stretch(first['hours'])} without it"
     )
     console.print(figure_table(heads, rows, title))
     print_notes(figures["detectors"], console)

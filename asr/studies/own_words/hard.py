@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from asr.evaluation.alarms import cut_out
+from asr.evaluation.report import stretch
 from asr.evaluation.streams import Watcher
 from asr.studies.own_words.materials import SAMPLE_RATE, write_flac
 from asr.studies.own_words.survey import Take
@@ -52,7 +53,7 @@ def mine(watcher: Watcher, negatives: Sequence[Path], folder: Path, until: float
             out = folder / "hard" / f"{number:04d}-{k:04d}.flac"
             write_flac(out, samples)
             takes.append(Take(out, "", shown(path), len(samples) / SAMPLE_RATE))
-    print(f"{len(takes)} hard negatives in {seconds / 3600:.2f} hours", flush=True)
+    print(f"{len(takes)} hard negatives in {stretch(seconds / 3600)}", flush=True)
     if suspects:
         named = "; ".join(suspects[:LISTED])
         logger.warning(

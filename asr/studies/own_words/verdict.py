@@ -5,7 +5,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from asr.evaluation.report import percent
+from asr.evaluation.report import percent, stretch
 from asr.studies.own_words.build import Order, Result
 from asr.studies.own_words.survey import Survey
 from features.paths import shown
@@ -39,7 +39,7 @@ def verdict(
     )
     alarms = result.alarms
     yield (
-        f"false alarms: {alarms.count} in {alarms.hours:.2f} hours, which proves at most "
+        f"false alarms: {alarms.count} in {stretch(alarms.hours)}, which proves at most "
         f"{alarms.at_most:.1f} an hour (the budget is {alarms.budget:g})"
     )
     yield f"missing most: {OF_PEOPLE if synthetic else missing(found, result)}"

@@ -14,7 +14,7 @@ from asr.decode.options import DecodeOptions
 from asr.evaluation.figures import summarise
 from asr.evaluation.outcomes import Outcome, run_trials
 from asr.evaluation.plots import plot_confusion, plot_reliability
-from asr.evaluation.report import percent
+from asr.evaluation.report import percent, stretch
 from asr.evaluation.trials import EvaluationError, Trial, read_trials
 from asr.evaluation.words import judge, reliability
 from asr.model import Model
@@ -162,7 +162,7 @@ def _keywords(card: ModelCard, figures: dict[str, Any]) -> Iterator[Section]:
         [f"{point['threshold']:g}", _share(point["hit_rate"]), _hourly(point)]
         for point in figures["thresholds"]
     ]
-    note = f"Over {figures['background_hours']:.2f} hours of sound that holds no keyword."
+    note = f"Over {stretch(figures['background_hours'])} of sound that holds no keyword."
     heads = ["threshold", "keywords that fire %", "false accepts an hour"]
     yield Section("Thresholds", note, [Table(heads, rows)])
 

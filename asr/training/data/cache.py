@@ -15,9 +15,9 @@ from functools import partial
 from pathlib import Path
 
 import numpy as np
-from rich.progress import track
 
 from asr.files import read_text, whole_file, writing
+from asr.training.progress import tracked
 from features.audio import AudioError, from_int16, read_audio, to_int16
 from features.duration import stated_duration
 from features.errors import EarshotError
@@ -124,7 +124,7 @@ def _write_samples(
     offsets, broken = [0], []
     with part.open("wb") as file:
         decoded = _decoded(paths, sample_rate)
-        for samples in track(decoded, f"decoding {name}", len(paths), transient=True):
+        for samples in tracked(decoded, f"decoding {name}", len(paths)):
             if isinstance(samples, AudioError):
                 broken.append(str(samples))
                 samples = np.zeros(0, np.int16)
