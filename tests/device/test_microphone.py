@@ -127,14 +127,21 @@ def test_listen_keeps_the_sound_of_keywords_only_where_it_is_asked_to(
     assert len(list(kept.glob("*.wav"))) == 2
 
 
-def test_listen_spots_what_is_played(sound: VirtualSound, folder: Path) -> None:
+def test_listen_spots_what_is_played_and_runs_a_program_for_each_event(
+    sound: VirtualSound, folder: Path, tmp_path: Path
+) -> None:
+    script, log = tmp_path / "act.py", tmp_path / "log"
+    script.write_text(
+        f"import os; print(os.environ['EARSHOT_LABEL'], file=open({str(log)!r}, 'a'))"
+    )
     command = [*ASR, "listen", "-m", str(folder / "keywords.onnx"), "-f", "json"]
-    with running(command, sound) as (process, out, _):
+    with running([*command, "--exec", f"{sys.executable} '{script}'"], sound) as (process, out, _):
         sound.play(folder / "keywords.wav")
         first, second = (json.loads(out.until("label")) for _ in range(2))
         assert (first["label"], second["label"]) == ("low", "high")
         assert second["time"] - first["time"] == pytest.approx(1.0, abs=0.1)
         assert stop(process) == INTERRUPTED
+    assert log.read_text() == "low\nhigh\n"
 
 
 @pytest.mark.slow
