@@ -121,7 +121,7 @@ def test_results_of_something_else_are_refused(
     assert "0000.wav: has changed since" in changed.stderr and changed.returncode == 2
 
 
-@pytest.mark.parametrize("victim", ["driver", "workers"])
+@pytest.mark.parametrize("victim", [pytest.param("driver", marks=pytest.mark.slow), "workers"])
 def test_nothing_is_lost_or_doubled_by_kills(
     archive: Path, speech_model: Path, tmp_path: Path, victim: str
 ) -> None:

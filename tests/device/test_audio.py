@@ -110,6 +110,7 @@ def test_silent_and_clipped_files_are_audio(tmp_path: Path) -> None:
     assert (clipped == 1.0).all()
 
 
+@pytest.mark.slow
 def test_streaming_a_long_file_takes_constant_memory(tmp_path: Path) -> None:
     """Ten minutes of 48 kHz stereo are 220 MiB as float32; a block of it is 0.4 MiB."""
     path = tmp_path / "long.flac"

@@ -129,7 +129,9 @@ def test_nesting_can_be_deep(tmp_path: Path, depth: int) -> None:
 
 
 @pytest.mark.parametrize("levels", [18, pytest.param(400, marks=pytest.mark.slow)])
-@pytest.mark.parametrize("last", ["on", "<NULL>", "<VOID>"])
+@pytest.mark.parametrize(
+    "last", ["on", *(pytest.param(name, marks=pytest.mark.slow) for name in ("<NULL>", "<VOID>"))]
+)
 def test_rules_that_double_are_read_and_refused_as_a_guide(
     tmp_path: Path, levels: int, last: str
 ) -> None:

@@ -240,6 +240,7 @@ def test_whole_utterances_cannot_be_recognised_live(tmp_path: Path) -> None:
         live_stream(model)
 
 
+@pytest.mark.slow
 def test_memory_does_not_grow_with_the_length_of_a_file(tmp_path: Path) -> None:
     model = asr.load(tiny_models.streaming_ctc(tmp_path / "m.onnx"))
     peaks = []

@@ -310,7 +310,7 @@ def test_ctrl_c_stops_at_once_and_the_same_command_goes_on(tmp_path: Path, model
     folder, out = tmp_path / "in", tmp_path / "out"
     folder.mkdir()
     for number in range(40):
-        wav(folder / f"{number}.wav", np.resize(tones("a"), 40 * SAMPLE_RATE))
+        wav(folder / f"{number}.wav", np.resize(tones("a"), 20 * SAMPLE_RATE))
     command = ["transcribe", str(folder), "-m", str(model), "-o", str(out), "-j", "2"]
     with subprocess.Popen(
         [*ASR, *command],
@@ -369,7 +369,7 @@ def test_progress_of_several_files_is_shown_on_a_terminal(
     tmp_path: Path, model: Path, jobs: int
 ) -> None:
     for name in ("a", "b", "c"):
-        wav(tmp_path / f"{name}.wav", np.resize(SPEECH, 200 * SAMPLE_RATE))
+        wav(tmp_path / f"{name}.wav", np.resize(SPEECH, 100 * SAMPLE_RATE))
     shown = on_a_terminal("transcribe", tmp_path, "-m", model, "-j", jobs, both=True)
     *lines, rest = shown.split(CLEAR_LINE)
     assert any(

@@ -1,5 +1,6 @@
 """The pages: their code runs, and their commands are commands that exist."""
 
+import functools
 import math
 import os
 import re
@@ -140,14 +141,20 @@ def test_documented_command_runs(command: str, desk: Path, monkeypatch: pytest.M
     assert result.returncode == 0, result.stderr
 
 
+@functools.cache
+def help_page(*names: str) -> str:
+    page = run_asr(*names, "--help", COLUMNS="300")
+    assert page.returncode == 0, page.stderr
+    return page.stdout
+
+
 @pytest.mark.parametrize("command", asr_commands())
 def test_documented_command_and_its_options_exist(command: str) -> None:
     words = shlex.split(command)[1:]
     names = [words[0], words[1]] if words[0] == "lm" else [words[0]]
-    page = run_asr(*names, "--help", COLUMNS="300")
-    assert page.returncode == 0, page.stderr
+    page = help_page(*names)
     for option in (word for word in words if re.match(r"--?[a-z]", word)):
-        assert re.search(rf"(?<![\w-]){re.escape(option)}(?![\w-])", page.stdout), option
+        assert re.search(rf"(?<![\w-]){re.escape(option)}(?![\w-])", page), option
 
 
 def test_links_between_pages_lead_somewhere() -> None:

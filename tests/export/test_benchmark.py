@@ -277,6 +277,7 @@ def test_figures_of_every_kind_of_model(exported: Model, short: None, tmp_path: 
     assert figures["peers"] is None
 
 
+@pytest.mark.slow
 def test_whole_utterances_do_not_stream(tmp_path: Path, short: None) -> None:
     figures = benchmark(Model(tiny_models.whole_ctc(tmp_path / "tiny.onnx")))
     assert figures["streaming"] == [] and figures["offline_rtf"] > 0
@@ -345,6 +346,7 @@ def test_the_same_files_for_both(
         assert low <= files[name]["accuracy"] <= high and files[name]["rtf"] > 0
 
 
+@pytest.mark.slow
 def test_a_missing_peer_is_named(
     short: None, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -394,6 +396,7 @@ def test_unmeasurable_models_are_one_line(tmp_path: Path) -> None:
         assert line.startswith("error: ") and hint in line and result.returncode == 2
 
 
+@pytest.mark.slow
 def test_unwritable_figures_are_one_line(tmp_path: Path, short: None) -> None:
     (tmp_path / "file").write_text("")
     model = Model(tiny_models.streaming_ctc(tmp_path / "tiny.onnx"))

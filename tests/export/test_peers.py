@@ -100,6 +100,7 @@ def test_sentences_beside_those_that_are_installed(
     assert json.loads(out.read_text())["recordings"] == 2
 
 
+@pytest.mark.slow
 def test_a_missing_peer_is_named_with_what_installs_it(tmp_path: Path) -> None:
     hidden = hide_packages(
         tmp_path / "hidden", "pocketsphinx", "faster_whisper", "moonshine_voice", "moonshine_cpp"

@@ -96,8 +96,13 @@ def scoring_all_at_once(graph: Graph) -> None:
 @pytest.mark.parametrize(
     ("build", "samples", "problem"),
     [
-        (drifting, BLOCK, "distance from a fresh stream grows from 0"),
-        (exploding, BLOCK, "scores or states are not finite"),
+        *(
+            pytest.param(*case, marks=pytest.mark.slow)
+            for case in (
+                (drifting, BLOCK, "distance from a fresh stream grows from 0"),
+                (exploding, BLOCK, "scores or states are not finite"),
+            )
+        ),
         (scoring_all_at_once, "samples", "events depend on how the sound is cut"),
     ],
 )

@@ -18,13 +18,17 @@ DEMO = [sys.executable, str(ROOT / "demo_mic.py")]
 TIMEOUT = 600.0  # seconds
 TRAINS = {  # commands that import torch and what else training needs
     "adapt",
+    "bench",
     "calibrate",
     "compare",
+    "cut",
     "evaluate",
     "explain",
     "export",
     "frontier",
     "new",
+    "report",
+    "shard",
     "train",
     "tune",
 }

@@ -164,7 +164,10 @@ class CellAlone(nn.Module):
         return output, *end.values()
 
 
-@every_cell
+@pytest.mark.parametrize(
+    "name",
+    [name if name == "lstm" else pytest.param(name, marks=pytest.mark.slow) for name in CELLS],
+)
 def test_the_exported_cell_computes_its_equations_at_any_length(name: str, tmp_path: Path) -> None:
     cell, frames, state = example(name, frames=4)
     single = CellAlone(cell.float())

@@ -177,6 +177,7 @@ def test_impossible_settings_are_named(settings: dict, named: str) -> None:
         MfccConfig(**settings)
 
 
+@pytest.mark.slow
 def test_torchaudio_imports_without_its_native_library() -> None:
     result = run_python(
         """
