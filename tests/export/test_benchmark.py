@@ -283,6 +283,12 @@ def test_whole_utterances_do_not_stream(tmp_path: Path, short: None) -> None:
     assert figures["streaming"] == [] and figures["offline_rtf"] > 0
 
 
+@pytest.mark.parametrize("name", bundled_models())
+def test_torch_has_the_networks_of_the_bundled_models(name: str) -> None:
+    model = asr.load(name)
+    assert sum(p.numel() for p in torch_model(model).parameters()) == model.card.parameters
+
+
 def test_torch_runs_a_network_of_the_same_shape(exported: Model) -> None:
     network = torch_model(exported)
     assert (network.block_length or None) == exported.card.block_length

@@ -84,7 +84,12 @@ def torch_model(model: Model) -> AcousticModel:
         labels = card.labels if card.task == "classify" else ()
         window = (card.window_length or card.sample_rate) / card.sample_rate
         head = HeadConfig(
-            kind=card.task, labels=labels, pooling=pooling, window=window, upsample=upsample
+            kind=card.task,
+            labels=labels,
+            pooling=pooling,
+            window=window,
+            upsample=upsample,
+            phonemes=bool(card.phonemes),
         )
         config = ModelConfig(head=head, mfcc=mfcc, encoder=encoder)
         network = AcousticModel(config, len(card.labels)).eval()
