@@ -21,8 +21,6 @@ from asr.runtime.scorers import Scores
 # A label less probable than this in a frame begins nothing there. All such labels together hold
 # less of a frame's probability than the 1e-4 to which a streamed score is exact.
 LEAST_LOG_PROB = -14.0
-# A text so much less probable than the best one, guides included, is given up at once, unless
-# several are asked for.
 MARGIN = 16.0
 # Once in this time, what the best text had in it for as long is settled: others are given up.
 SETTLE_SECONDS = 1.0
@@ -71,6 +69,9 @@ class BeamDecoder:
     The interface and the ends of utterances are those of the GreedyDecoder. A separator at the
     beginning, or after a separator, reads nothing, just as a blank. With a beam wider than the
     number of possible texts the scores of a second are exact; what is longer is settled bit by bit.
+
+    margin: a text so much less probable than the best one, guides included, is given up at once,
+        unless several are asked for.
     """
 
     def __init__(
@@ -80,9 +81,10 @@ class BeamDecoder:
         fusion: Fusion | None = None,
         n_best: int = 1,
         rules: Endpoint = ENDPOINT,
+        margin: float = MARGIN,
     ) -> None:
         self._alphabet = alphabet
-        self._margin = MARGIN if n_best == 1 else np.inf
+        self._margin = margin if n_best == 1 else np.inf
         self._endpointer = Endpointer(alphabet, rules)
         separator = alphabet.separator
         self._separator = -1 if separator is None else separator

@@ -35,6 +35,7 @@ from asr.runtime.session import ModelError
 FilePath = str | os.PathLike[str]
 
 BEAM = 32
+SPOKEN_BEAM = 128  # of a search over phonemes
 DEFAULT_WEIGHTS = Weights(alpha=0.8, beta=1.5, oov=0.0)
 BOOST = 1.0
 COMPILED = 4  # guides that are kept ready, for models and options used in turn
@@ -48,7 +49,8 @@ class DecodeOptions:
     With nothing chosen, and no language model beside the acoustic model, the best label of each
     frame is taken (greedy). None stands for a default.
 
-    beam: hypotheses followed at once; `BEAM` if anything below asks for a search.
+    beam: hypotheses followed at once; `BEAM` if anything below asks for a search, `SPOKEN_BEAM` if
+        it is one over phonemes.
     lm: a language model, ARPA, compact or .onnx, with `lm_weight` its weight, `word_bonus` what
         each word adds and `unknown_bonus` what each word adds that it does not know; in natural
         logarithms.
@@ -218,7 +220,8 @@ def _spoken(card: ModelCard, options: DecodeOptions) -> SpokenDecoder | None:
     if found is None:
         return None
     rules = chosen(card.endpoint, options)
-    return SpokenDecoder(letters, phonemes, options.beam or BEAM, *found, options.n_best, rules)
+    beam = options.beam or SPOKEN_BEAM
+    return SpokenDecoder(letters, phonemes, beam, *found, options.n_best, rules)
 
 
 @functools.lru_cache(COMPILED)

@@ -14,6 +14,8 @@ from asr.decode.writer import Said, Writer
 from asr.events import Alternative, Event, Utterance, Word
 from asr.runtime.scorers import Scores
 
+MARGIN = 8.0  # few texts are followed where the sound is clear, many where it is not
+
 
 class SpokenDecoder(BeamDecoder):
     """Turns the phonemes that a model reads into words; its letters say how they are written, when
@@ -35,7 +37,7 @@ class SpokenDecoder(BeamDecoder):
     ) -> None:
         self._letters = letters
         self._writer = writer
-        super().__init__(phonemes, beam, fusion, n_best, rules)
+        super().__init__(phonemes, beam, fusion, n_best, rules, MARGIN)
 
     def reset(self) -> None:
         """Go back to the initial state; the next frame is frame 0."""
