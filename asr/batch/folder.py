@@ -41,9 +41,12 @@ class Origin:
 def fingerprint(model: Path, options: DecodeOptions | SpotOptions | None) -> str:
     """Return a hash of what decides results: the options, and what the model and the files
     that they name, or that stand beside it, contain. Raises ReadError."""
-    options = options and options.beside(language_model_of(model))
+    lm, files = language_model_of(model), ()
+    if isinstance(options, DecodeOptions):
+        files = options.beside(lm).files
+    elif options is not None:
+        options = options.beside(lm)
     digest = hashlib.sha256(repr(options).encode())
-    files = options.files if isinstance(options, DecodeOptions) else ()
     for path in (model, *files):
         digest.update(hashlib.sha256(read_bytes(path, "a file")).digest())
     return digest.hexdigest()

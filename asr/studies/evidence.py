@@ -158,15 +158,12 @@ class TypedEvidence:
         self._options = options.beside(model.language_model)
         self._card = model.card
         self._threshold = model.card.threshold_of(self.label)
-        self._finder()  # refuses what the model cannot say
-
-    def _finder(self) -> PeakFinder:
-        rules = chosen(self._card.spotting, self._options)
-        return PeakFinder(self._card, self._options.keywords, rules)
+        rules = chosen(model.card.spotting, self._options)
+        self._finder = PeakFinder(model.card, self._options.keywords, rules)
 
     def scores(self, runs: list[Scores]) -> np.ndarray:
-        finder = self._finder()
-        return np.array([float(scores[0]) for run in runs for scores, _ in finder.score(run)])
+        self._finder.reset()
+        return np.array([float(scores[0]) for run in runs for scores, _ in self._finder.score(run)])
 
     def trace(self, runs: list[Scores]) -> Trace:
         spotter, scores = KeywordSpotter(self._card, self._options), self.scores(runs)

@@ -10,6 +10,7 @@ import soundfile
 
 from asr.batch.folder import fingerprint
 from asr.decode.base import DecodeError
+from asr.decode.keywords.typed import Keyword, SpotOptions
 from asr.decode.lm.compact import write_compact
 from asr.decode.options import DecodeOptions, read_words
 from asr.events import Utterance
@@ -17,7 +18,7 @@ from asr.model import ModelError, load
 from asr.recognise import transcribe
 from asr.stream import Stream
 from tests.support.commands import run_asr
-from tests.support.language_models import built, write_built
+from tests.support.language_models import built, pronounced, write_built
 from tests.support.tiny_models import SAMPLE_RATE, mumble, tones
 
 
@@ -199,3 +200,20 @@ def test_a_word_list_is_lower_case_and_without_repeats(tmp_path: Path) -> None:
     path = tmp_path / "words.txt"
     path.write_text("Yes no\n\n  YES\tÜber\n")
     assert read_words(path) == ("yes", "no", "über")
+
+
+def test_fingerprints_do_not_depend_on_where_a_model_and_its_language_model_lie(
+    tmp_path: Path, speech_model: Path
+) -> None:
+    said = {"b": "B IY"}
+    keywords = SpotOptions(keywords=(Keyword("b"),))
+    made: list[tuple[str, str]] = []
+    for name, known in (("here", said), ("there", said), ("other", {"b": "B EH"})):
+        folder = tmp_path / name
+        folder.mkdir()
+        path = folder / "mine.onnx"
+        path.write_bytes(speech_model.read_bytes())
+        write_compact(pronounced(built([["b"]], 1), known), folder / "mine.lm")
+        made.append((fingerprint(path, DecodeOptions()), fingerprint(path, keywords)))
+    assert made[0] == made[1]
+    assert not set(made[0]) & set(made[2])
