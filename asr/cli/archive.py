@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from asr.cli.errors import FAILED, CommandError
-from asr.cli.terminal import clock, complain, note, progress
-from asr.transcripts.formats import ShardFormat
+from asr.cli.terminal import complain, note, progress
+from asr.transcripts.formats import ShardFormat, clock
 
 if TYPE_CHECKING:
     from asr.batch.archive import Outcome

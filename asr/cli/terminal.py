@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from asr.transcripts.formats import EventFormat, detection_fields, json_line, span_fields
+from asr.transcripts.formats import EventFormat, clock, detection_fields, json_line, span_fields
 from features.errors import EarshotError
 
 if TYPE_CHECKING:
@@ -125,12 +125,6 @@ def progress(files: "Sequence[File]") -> Iterator[Progress | None]:
         yield Progress(files, lambda f: stated_duration(f) if isinstance(f, Path) else None)
     finally:
         _hide_status()
-
-
-def clock(seconds: float) -> str:
-    """Return a time as h:mm:ss."""
-    whole = round(seconds)
-    return f"{whole // 3600}:{whole // 60 % 60:02}:{whole % 60:02}"
 
 
 def show_live(events: "list[Event]", format: EventFormat) -> None:

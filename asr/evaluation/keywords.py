@@ -141,14 +141,12 @@ class Evaluation:
     """A model and its keywords, measured."""
 
     def __init__(self, model: Model, options: SpotOptions) -> None:
-        alphabet = Alphabet.of(model.card)
         self._model = model
         rules = chosen(model.card.spotting, options)
         self._keywords = targets(options.keywords, model.card)
         said = options.beside(model.language_model).keywords
         self._finder = PeakFinder(model.card, said, rules)
-        self._frame_seconds = alphabet.frame_seconds
-        self._refractory = round(rules.refractory / alphabet.frame_seconds)
+        self._frame_seconds = Alphabet.of(model.card).frame_seconds
 
     def score(self, recordings: Sequence[Recording]) -> Iterator[Scored]:
         """Run the model over recordings; what cannot be read is left out with a warning."""
@@ -195,7 +193,7 @@ class Evaluation:
         return outcome
 
     def _detections(self, recording: Scored, keywords: Sequence[Target]) -> list[Peak]:
-        arbiter = Arbiter(keywords, self._refractory, self._finder.confirm)
+        arbiter = Arbiter(keywords, self._finder.refractory, self._finder.confirm)
         peaks = [p for p in recording.peaks if p.score >= keywords[p.keyword].threshold]
         return [peak for peak, reason in arbiter.push(peaks, np.inf) if not reason]
 

@@ -15,7 +15,6 @@ import numpy as np
 from asr.batch.locations import opened
 from asr.batch.workers import File, Report, Work, in_order, process_files
 from asr.card import ModelCard
-from asr.decode.alphabet import Alphabet
 from asr.decode.base import chosen
 from asr.decode.keywords.trained import Crossings, KeywordTrigger
 from asr.decode.keywords.typed import (
@@ -174,7 +173,6 @@ class Watcher:
             rules = chosen(card.spotting, options)
             self.keywords = options.beside(model.language_model).keywords
             self._finder = PeakFinder(card, self.keywords, rules)
-            self._refractory = round(rules.refractory / Alphabet.of(card).frame_seconds)
 
     @property
     def thresholds(self) -> dict[str, float]:
@@ -227,7 +225,7 @@ class Watcher:
             seconds,
             (*peaks, *self._finder.finish()),
             np.concatenate([*known, np.zeros(0)]) / self.model.card.sample_rate,
-            self._refractory,
+            self._finder.refractory,
             self._finder.confirm,
         )
 

@@ -27,6 +27,8 @@ AS_IN_CMUDICT = {
     )
 }
 SILENT = ("@-", ";", "-", "!")
+# What eSpeak NG reads wrongly, of the words that recordings of the recipes say often.
+MISREAD = {"thinkengine": "TH IH NG K EH N JH AH N"}
 
 
 @functools.cache
@@ -35,7 +37,7 @@ def _dictionary() -> dict[str, list[str]]:
     return {
         word: list(dict.fromkeys(parse_pronunciation(" ".join(said)) for said in several))
         for word, several in cmudict.dict().items()
-    }
+    } | {word: [parse_pronunciation(said)] for word, said in MISREAD.items()}
 
 
 def pronunciations(word: str) -> list[str]:

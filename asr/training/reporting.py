@@ -10,6 +10,7 @@ from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, T
 
 from asr.training.data.batches import Batch
 from asr.training.run import Run
+from asr.transcripts.formats import clock
 
 LINE_SECONDS = 60.0
 
@@ -108,9 +109,3 @@ def best_so_far(run: Run) -> str:
     """The best validation figure, by name; there is none before the first validation."""
     best = run.progress.best
     return f"{run.metric} {best:.4f}" if math.isfinite(best) else "-"
-
-
-def clock(seconds: float) -> str:
-    """Seconds as hours, minutes and seconds."""
-    minutes, rest = divmod(round(seconds), 60)
-    return f"{minutes // 60}:{minutes % 60:02d}:{rest:02d}"

@@ -135,6 +135,12 @@ def json_line(fields: dict[str, Any]) -> str:
     return json.dumps(fields, ensure_ascii=False) + "\n"
 
 
+def clock(seconds: float) -> str:
+    """Seconds as h:mm:ss."""
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes // 60}:{minutes % 60:02}:{rest:02}"
+
+
 def _word_fields(word: Word) -> dict[str, Any]:
     return span_fields(word) | {"confidence": round(word.confidence, 4)}
 

@@ -419,6 +419,18 @@ static int spell(earshot *e, keyword *word) {
     return letters->length > 0 || fail_about(e, word->text, "has nothing to say; respell it");
 }
 
+/* The same labels: the same keyword, but for separators. */
+static int is_there(const earshot *e, const keyword *word) {
+    const spelling *own = &word->letters;
+    for (int k = 0; k < e->keyword_count; k++) {
+        const spelling *other = &e->keywords[k].letters;
+        if (own->length == other->length &&
+            !memcmp(own->states, other->states, 2 * (size_t)own->length * sizeof *own->states))
+            return 1;
+    }
+    return 0;
+}
+
 static int phoneme_of(const char *name, size_t length) { /* or -1 */
     while (length && strchr("012", name[length - 1])) length--; /* stress */
     for (int k = 0; k < PHONEMES; k++)
@@ -465,6 +477,7 @@ static int choose(earshot *e, const char *text, const double *threshold, float *
         int found = name && !c->silent[k] && !strcmp(name, text);
         free(name);
         if (!found) continue;
+        if (!isinf(thresholds[k])) return fail_about(e, text, "is there twice; leave one out");
         thresholds[k] = threshold ? (float)*threshold : c->thresholds[k];
         return 1;
     }
@@ -490,6 +503,8 @@ static int read_keyword(earshot *e, const char *from, const char *to, const char
         number(field(field(json, "alarms"), "thresholds"), word.text, &word.threshold);
         if (given) word.threshold = threshold;
         done = spell(e, &word);
+        if (done && is_there(e, &word))
+            done = fail_about(e, word.text, "is there twice; leave one out");
     }
     if (done && e->card.ctc)
         e->keywords[e->keyword_count++] = word;

@@ -150,6 +150,8 @@ def test_page_spots_typed_keywords(page: Page, site: tuple[str, str], tmp_path: 
     assert {event["label"] for event in found} >= set(typed_keywords.FOUND)
     type_keywords(page, "lumos (L UX1 M OW S)")
     page.wait_for("/'UX1' is no phoneme/.test(document.getElementById('status').textContent)")
+    type_keywords(page, "wild fire, stop, WildFire=0.5")
+    page.wait_for("/'WildFire' is there twice/.test(document.getElementById('status').textContent)")
 
 
 @in_chromium

@@ -154,6 +154,8 @@ def test_trained_keywords_may_be_chosen(program: Path, keyword_model: Path, tmp_
         ("english", "lumos (L UX1 M OW S)", "keyword 'lumos': 'UX1' is no phoneme of CMUdict"),
         ("english", "stop, lumos (L UW M OW S) ( )", "keyword 'lumos' has an empty pronunciation"),
         ("english", "lumos (L UW", "keyword 'lumos (l uw' has what the model cannot say"),
+        ("english", "wild fire, stop, WildFire=0.5", "keyword 'wildfire' is there twice"),
+        ("commands", "stop, yes, Stop=0.5", "keyword 'stop' is there twice"),
         ("commands", "stop (S T 0)", "keyword 'stop': '0' is no phoneme of CMUdict"),
         ("commands", "stop, hello", "keyword 'hello' is none that the model has learnt"),
         ("commands", "_silence_", "keyword '_silence_' is none that the model has learnt"),

@@ -43,6 +43,7 @@ def test_what_is_no_pronunciation_is_refused_with_the_phonemes(text: str, proble
 def test_words_are_said_as_in_cmudict_each_way_once() -> None:
     said = [shown_pronunciation(one) for one in pronunciations("tomato")]
     assert said == ["T AH M EY T OW", "T AH M AA T OW"]
+    assert pronunciations("thinkengine") == ["".join(pronounced(["think", "engine"]) or [])]
     assert pronounced(["two", "ships"]) == [pronunciations("two")[0], pronunciations("ships")[0]]
 
 

@@ -281,13 +281,14 @@ class PeakFinder:
     The score is that of its letters (see PathFinder), or, if it is known how it is said, their
     geometric mean with that of its phonemes (see SoundFinder). It is a peak if it is the best for
     `rules.confirm` seconds before and after; it waits for as long again, so that a keyword that
-    fits the same sound better can come forward. A detection is as late as both. `confirm`: the same
-    in frames.
+    fits the same sound better can come forward. A detection is as late as both. `confirm` and
+    `refractory`: those of the rules in frames.
     """
 
     def __init__(self, card: ModelCard, keywords: Sequence[Keyword], rules: Spotting) -> None:
         alphabet = Alphabet.of(card)
         self.confirm = max(1, round(rules.confirm / alphabet.frame_seconds))
+        self.refractory = round(rules.refractory / alphabet.frame_seconds)
         self._letters = PathFinder(alphabet, spellings(alphabet, keywords), rules.linger)
         self._sounds: SoundFinder | None = None
         if card.phonemes and any(keyword.said for keyword in keywords):
@@ -422,8 +423,7 @@ class KeywordSpotter:
         self._near_misses = options.near_misses
         self._keywords = targets(options.keywords, card)
         self._finder = PeakFinder(card, options.keywords, rules)
-        refractory = round(rules.refractory / alphabet.frame_seconds)
-        self._arbiter = Arbiter(self._keywords, refractory, self._finder.confirm)
+        self._arbiter = Arbiter(self._keywords, self._finder.refractory, self._finder.confirm)
         self.reset()
 
     def reset(self) -> None:

@@ -10,11 +10,15 @@ const LETTERS = "a@AcWYEReIioOUubdgkptCJDfsSTvzZhlmnGrwy";
 
 // Read "operator, wild fire=0.8, lumos (L UW M OW S)", as 'asr spot --keywords' does.
 export function parseKeywords(list) {
+  const sounds = new Set();
   return list.split(",").filter((part) => part.trim()).map((part) => {
     const [name, number] = part.split(/[=:]/);
     const text = name.replace(/\([^()]*\)/g, " ").trim();
     const threshold = number === undefined ? undefined : Number(number);
     if (threshold !== undefined && !(threshold > 0 && threshold <= 1)) throw new Error(`'${text}=0.8', for instance`);
+    const sound = text.toLowerCase().replace(/\s+/g, "");
+    if (sounds.has(sound)) throw new Error(`'${text}' is there twice`);
+    sounds.add(sound);
     return { text, threshold, said: Array.from(name.matchAll(/\(([^()]*)\)/g), ([, said]) => said) };
   });
 }
