@@ -81,7 +81,8 @@ class Patience:
     def __post_init__(self) -> None:
         if not 0.0 < self.nothing <= self.longest:
             raise AssistError(
-                f"{self.nothing:g} s without a word do not fit into {self.longest:g} s awake"
+                f"nothing, {self.nothing:g} s without a word, must be above 0 and not beyond "
+                f"longest, {self.longest:g} s awake"
             )
 
 

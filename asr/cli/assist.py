@@ -21,7 +21,7 @@ from asr.cli.options import (
     takes_decoding,
     warn_of_ambiguities,
 )
-from asr.cli.terminal import note, print_line, print_text
+from asr.cli.terminal import note, print_line, print_text, with_loss_warnings
 from asr.runtime.providers import CPU
 from asr.transcripts.formats import EventFormat, event_fields, json_line
 
@@ -188,8 +188,8 @@ def _run(
             _report(events, format, executor)
     finally:
         _report(assistant.finish(), format, executor)
-        seconds = max(samples / rate, 1e-9)
-        note(f"{seconds:.0f} s of sound took {busy / seconds:.1%} of a processor core")
+        if seconds := samples / rate:
+            note(f"{seconds:.0f} s of sound took {busy / seconds:.1%} of a processor core")
 
 
 def _check_task(task: str, then: Then) -> None:
@@ -219,7 +219,7 @@ def _sound(
             with Playback(play, rate) if play else Microphone(rate, device) as source:
                 _say_name(source)
                 waiting = False
-                yield from source
+                yield from with_loss_warnings(source)
                 return
         except MicrophoneError as error:
             if not retry:

@@ -5,6 +5,7 @@ import json
 import os
 import queue
 import shlex
+import shutil
 import subprocess
 import threading
 from collections.abc import Iterator, Sequence
@@ -36,6 +37,8 @@ class Executor:
             raise CommandError(f"--exec {command}: cannot be split into words ({error})") from None
         if not self._command:
             raise CommandError("--exec names no program; give one, such as 'notify-send'")
+        if shutil.which(self._command[0]) is None:
+            raise CommandError(f"--exec {self._command[0]}: no such program; give its path")
         self._events: queue.Queue[dict[str, Any] | None] = queue.Queue(WAITING)
         self._thread = threading.Thread(target=self._work, daemon=True)
         self._thread.start()

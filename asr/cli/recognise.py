@@ -36,7 +36,7 @@ from asr.cli.options import (
 )
 from asr.cli.saving import SaveOption, Saver, watched
 from asr.cli.standard_input import is_piped, standard_input
-from asr.cli.terminal import note, print_text, show_live
+from asr.cli.terminal import note, print_text, show_live, with_loss_warnings
 from asr.runtime.providers import CPU
 from asr.transcripts.formats import EventFormat, Format, detection_line, pieces
 from features.paths import shown
@@ -273,18 +273,12 @@ def listen(
         saver = Saver(save, stream.card, near_misses)
         note(f"listening to '{microphone.name}' with {stream.card.name}; Ctrl-C stops")
         try:
-            warned = False
-            for block in microphone:
+            for block in with_loss_warnings(microphone):
                 show_live(events := saver.push(block, source.push(block)), format)
                 execute_all(executor, events)
-                if not warned and microphone.warning:
-                    note(f"warning: {microphone.warning}")
-                    warned = True
         finally:
             show_live(events := saver.finish(source.finish()), format)
             execute_all(executor, events)
-            if microphone.warning:
-                note(f"warning: {microphone.warning}")
 
 
 def devices() -> None:

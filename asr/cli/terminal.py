@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
     from asr.batch.workers import File
     from asr.events import Event
+    from asr.microphone import Microphone, Playback
     from asr.recorder import TakeFinder
 
 CLEAR_LINE = "\r\x1b[K"
@@ -143,6 +144,20 @@ def show_live(events: "list[Event]", format: EventFormat) -> None:
             print_text(f"{CLEAR_LINE}{line}")
         elif not goes_on:
             print_line(str(event))
+
+
+def with_loss_warnings(source: "Microphone | Playback") -> "Iterator[np.ndarray]":
+    """Pass blocks on; warn once when sound is lost, and at the end of all that was."""
+    warned = False
+    try:
+        for block in source:
+            yield block
+            if not warned and source.warning:
+                note(f"warning: {source.warning}")
+                warned = True
+    finally:
+        if source.warning:
+            note(f"warning: {source.warning}")
 
 
 def metered(blocks: "Iterable[np.ndarray]", finder: "TakeFinder") -> "Iterator[np.ndarray]":

@@ -237,7 +237,23 @@ def test_a_program_that_speaks_does_not_wake_its_own_machine(
     assert [kind for kind in types if kind != "partial"] == ["wake", "utterance", "sleep", "echo"]
 
 
-def test_what_does_not_fit_is_said(speech_model: Path, keyword_model: Path) -> None:
-    wake = ("assist", "--wake", "ba", "-m", speech_model)
-    result = run_asr(*wake, "--then", "commands", "--then-model", speech_model)
-    assert result.returncode == 2 and "--then transcribe" in result.stderr
+@pytest.mark.parametrize(
+    ("options", "remedy"),
+    [
+        (("--then", "commands"), "--then transcribe"),
+        (("--longest", 3), "nothing, 5 s without a word, must be above 0 and not beyond longest"),
+        (("--exec", "/nowhere/light on"), "--exec /nowhere/light: no such program"),
+    ],
+)
+def test_what_does_not_fit_is_said(
+    speech_model: Path, options: tuple[object, ...], remedy: str
+) -> None:
+    wake = ("assist", "--wake", "ba", "-m", speech_model, "--then-model", speech_model)
+    result = run_asr(*wake, *options)
+    assert result.returncode == 2 and remedy in result.stderr
+
+
+def test_a_file_that_is_missing_is_all_that_is_said(speech_model: Path) -> None:
+    wake = ("assist", "--wake", "ba", "-m", speech_model, "--then-model", speech_model)
+    result = run_asr(*wake, "--play", "nowhere.wav")
+    assert result.returncode == 2 and "processor" not in result.stderr

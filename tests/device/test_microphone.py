@@ -234,20 +234,25 @@ def push_slowly(stream, block):
 
 asr.stream.Stream.push = push_slowly
 """
-LISTEN = "from asr.cli import main; sys.argv[1:1] = ['listen']; main()"
+RUN = "from asr.cli import main; main()"
+ASSIST = ("assist", "--wake", "high", "--then", "commands", "--then-model")
 
 
 @pytest.mark.slow
-def test_a_program_that_is_too_slow_says_so_and_goes_on(sound: VirtualSound, folder: Path) -> None:
-    code, model = SLOW + LISTEN, str(folder / "keywords.onnx")
-    command = [sys.executable, "-c", code, "-m", model]
-    with running(command, sound) as (process, out, problems):
+@pytest.mark.parametrize("command", ["listen", "assist"])
+def test_a_program_that_is_too_slow_says_so_and_goes_on(
+    command: str, sound: VirtualSound, folder: Path
+) -> None:
+    model = str(folder / "keywords.onnx")
+    options = ["listen"] if command == "listen" else [*ASSIST, model]
+    started = [sys.executable, "-c", SLOW + RUN, *options, "-m", model]
+    with running(started, sound) as (process, out, problems):
         warning = problems.until("^warning: ")
         figures = r"too slow: a second of sound takes it (\d+\.\d\d) s, and (\d+\.\d\d) s were lost"
         found = re.search(figures, warning)
         assert found and 4.9 < float(found[1]) < 10.0 and 0.0 <= float(found[2]) < 2.0
         sound.play(folder / "keywords.wav")
-        assert "low" in out.until("%")
+        assert ("low" if command == "listen" else "high") in out.until("%")
         assert stop(process) == INTERRUPTED
         said = [line for line in problems.rest() if "too slow" in line]
         # Once while it happens, and what became of it in the end.
