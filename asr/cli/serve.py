@@ -5,11 +5,19 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
+from urllib.parse import urlsplit
 
 import typer
 
 from asr.cli.errors import CommandError, server_packages
-from asr.cli.options import Keywords, Provider, Threads, spot_options, takes_decoding
+from asr.cli.options import (
+    Keywords,
+    Provider,
+    Threads,
+    spot_options,
+    takes_decoding,
+    warn_of_ambiguities,
+)
 from asr.cli.terminal import note, print_line
 from asr.runtime.providers import CPU
 
@@ -134,7 +142,7 @@ def serve(
         token=_token(token_file),
         certificate=certificate,
         key=key,
-        origins=frozenset(allow_origin or ()),
+        origins=frozenset(map(_origin, allow_origin or ())),
         limits=Limits(
             streams=streams,
             seconds=seconds,
@@ -172,10 +180,21 @@ def _opened(names: list[str], threads: int, provider: str) -> "dict[str, Model]"
 def _typed(keywords: str | None, opened: "dict[str, Model]") -> "tuple[Keyword, ...]":
     """Keywords that were typed, if one of the models can spot them."""
     spotting = spot_options(keywords)
-    typed = spotting.keywords if spotting else ()
-    if typed and not any(found.card.task == "ctc" for found in opened.values()):
+    if spotting is None:
+        return ()
+    transcribing = [found for found in opened.values() if found.card.task == "ctc"]
+    if not transcribing:
         raise CommandError("--keywords needs a model that transcribes; add -m english")
-    return typed
+    warn_of_ambiguities(transcribing[0], spotting)
+    return spotting.keywords
+
+
+def _origin(text: str) -> str:
+    """An origin as browsers send it."""
+    site = urlsplit(text)
+    if not site.scheme or not site.netloc or site.path.strip("/"):
+        raise CommandError(f"--allow-origin {text}: give scheme and host, as https://example.org")
+    return f"{site.scheme}://{site.netloc}".lower()
 
 
 def _say_where(
@@ -196,7 +215,7 @@ def _say_where(
 
 def _measure(opened: "dict[str, Model]", recordings: Path, workers: int | None) -> None:
     from asr.studies.bench.serving import (
-        engine_trial,
+        engine_trials,
         most_streams,
         network_trial,
         served,
@@ -208,7 +227,7 @@ def _measure(opened: "dict[str, Model]", recordings: Path, workers: int | None) 
         note(f"{name}: streams at their own pace{where}, held while p99 is 150 ms or less")
         sound = sound_of(recordings, model.card.sample_rate)
         if workers is None:
-            best = most_streams(functools.partial(engine_trial, model, sound), note)
+            best = most_streams(engine_trials(model, sound), note)
         else:
             with served(model.path, workers) as url:
                 best = most_streams(functools.partial(network_trial, url, model, sound), note)

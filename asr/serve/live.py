@@ -4,7 +4,8 @@ The client's first message says what it wants; all fields may be left out:
 
     model        one of /models; by default the first that transcribes, or spots without keywords
     sample_rate  of the sound in Hz, 16000; channels 1; format s16le, or f32le, s32le, u8
-    keywords     spot these and do not transcribe: [{"text": "hey lamp", "threshold": 0.7}]
+    keywords     spot these and do not transcribe: ["hey lamp=0.7", "lumos (L UW M OW S)"], as
+                 --keywords has them, or [{"text": "hey lamp", "threshold": 0.7}]
     n_best       how many texts an utterance is given
     words        a list of words: nothing else is recognised; hotwords: words that are expected
     partials     false: nothing about utterances that still go on
@@ -20,7 +21,7 @@ from typing import Any
 
 from starlette.websockets import WebSocket
 
-from asr.decode.keywords.typed import Keyword, SpotOptions
+from asr.decode.keywords.typed import Keyword, SpotOptions, parse_keyword
 from asr.decode.options import DecodeOptions
 from asr.events import Event, Partial
 from asr.serve.engine import Engine
@@ -141,16 +142,18 @@ def _chosen(
     return engine, service.decoding_with(**changes)
 
 
-def _keyword(entry: Any) -> Keyword:
-    fields = {"text": entry} if isinstance(entry, str) else entry
+def _keyword(fields: Any) -> Keyword:
+    if isinstance(fields, str):
+        return parse_keyword(_text(fields))
     if not isinstance(fields, dict) or not {"text"} <= fields.keys() <= {"text", "threshold"}:
-        raise RefusedError('a keyword is a text, or {"text": ..., "threshold": 0.7}')
+        raise RefusedError('a keyword is "hey lamp=0.7", or {"text": ..., "threshold": 0.7}')
     threshold = fields.get("threshold")
     if threshold is not None and (
         isinstance(threshold, bool) or not isinstance(threshold, int | float)
     ):
         raise RefusedError("the threshold of a keyword is a number")
-    return Keyword(_text(fields["text"]), threshold)
+    keyword = parse_keyword(_text(fields["text"]))
+    return keyword if threshold is None else keyword._replace(threshold=threshold)
 
 
 def _text(value: Any) -> str:

@@ -58,6 +58,7 @@ class Metrics:
     def __init__(self) -> None:
         self.counts = Counts()
         self.others = Counts()
+        self.add("earshot_draining", 0)
 
     def add(self, name: str, amount: float = 1, /, **labels: str) -> None:
         """Add to a counter or gauge, one of HELP."""

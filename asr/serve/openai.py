@@ -27,6 +27,7 @@ from asr.serve.service import Client, Service
 from asr.transcripts.formats import Format, document
 from features.audio import AudioError, stream_audio
 
+IGNORED = "earshot-ignored"  # the header that names the fields of a form which are not obeyed
 FORMATS = ("json", "text", "srt", "verbose_json", "vtt")
 OBEYED = {"file", "model", "response_format", "timestamp_granularities[]", "stream"}
 FIELD_LIMIT = 65536  # bytes of a field that is no file
@@ -49,6 +50,26 @@ async def transcriptions(request: Request) -> Response:
     except RefusedError as refusal:
         service.metrics.add("earshot_refused_total", status=str(refusal.status))
         return error_response(refusal)
+
+
+async def openai_models(request: Request) -> Response:
+    """The models, as OpenAI's /v1/models has them."""
+    service: Service = request.app.state.service
+    return JSONResponse({"object": "list", "data": [_entry(name) for name in service.engines]})
+
+
+async def openai_model(request: Request) -> Response:
+    """One of them, by its name."""
+    service: Service = request.app.state.service
+    name = request.path_params["name"]
+    if name in service.engines:
+        return JSONResponse(_entry(name))
+    names = ", ".join(service.engines)
+    return error_response(RefusedError(f"there is no model '{name}'; this server has {names}", 404))
+
+
+def _entry(name: str) -> dict[str, object]:
+    return {"id": name, "object": "model", "created": 0, "owned_by": "earshot"}
 
 
 def error_response(refusal: RefusedError) -> Response:
@@ -78,7 +99,7 @@ class _Answer:
         model = form.get("model")
         self._engine = service.engine(str(model) if model else None, "ctc")
         ignored = ", ".join(sorted(form.keys() - OBEYED))
-        self._headers = {"earshot-ignored": ignored} if ignored.isascii() and ignored else {}
+        self._headers = {IGNORED: ignored} if ignored.isascii() and ignored else {}
 
     async def whole(self) -> Response:
         """Return the transcript when it is complete."""

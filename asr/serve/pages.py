@@ -2,6 +2,7 @@
 
 from importlib import resources
 
+from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, JSONResponse, PlainTextResponse, Response
 
@@ -38,14 +39,11 @@ async def models(request: Request) -> Response:
     return JSONResponse({"models": [_model(name, service) for name in service.engines]})
 
 
-async def openai_models(request: Request) -> Response:
-    """The same as OpenAI's /v1/models has it."""
-    service: Service = request.app.state.service
-    entries = [
-        {"id": name, "object": "model", "created": 0, "owned_by": "earshot"}
-        for name in service.engines
-    ]
-    return JSONResponse({"object": "list", "data": entries})
+async def not_served(request: Request, error: Exception) -> Response:
+    """Say in JSON that there is no such page, or that it takes no such request."""
+    assert isinstance(error, HTTPException)
+    message = f"no {request.method} {request.url.path} here ({error.detail}); see docs/serve.md"
+    return JSONResponse({"error": {"message": message}}, error.status_code, error.headers)
 
 
 async def metrics(request: Request) -> Response:

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import os
 import signal
 import socket
 import ssl
@@ -13,6 +14,8 @@ from typing import Any
 
 import uvicorn
 from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.middleware.cors import CORSMiddleware
 from starlette.routing import Route, WebSocketRoute
 from uvicorn.protocols.http.h11_impl import H11Protocol
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
@@ -21,11 +24,11 @@ from asr.decode.keywords.typed import Keyword
 from asr.decode.options import DecodeOptions
 from asr.model import Model
 from asr.serve import wyoming
-from asr.serve.guard import LOCAL, Guard
+from asr.serve.guard import LOCAL, Application, Guard
 from asr.serve.live import live
 from asr.serve.metrics import Metrics
-from asr.serve.openai import transcriptions
-from asr.serve.pages import FILES, health, metrics, models, openai_models, page
+from asr.serve.openai import IGNORED, openai_model, openai_models, transcriptions
+from asr.serve.pages import FILES, health, metrics, models, not_served, page
 from asr.serve.service import Limits, Service
 from asr.serve.sockets import ABORT, MESSAGE_LIMIT
 from asr.serve.vosk import vosk
@@ -82,7 +85,7 @@ class Options:
                 ) from None
 
 
-def application(service: Service, options: Options) -> Guard:
+def application(service: Service, options: Options) -> Application:
     """Return the ASGI application of a service."""
     routes = [
         Route("/", page),
@@ -91,14 +94,25 @@ def application(service: Service, options: Options) -> Guard:
         Route("/models", models),
         Route("/metrics", metrics),
         Route("/v1/models", openai_models),
+        Route("/v1/models/{name}", openai_model),
         Route("/v1/audio/transcriptions", transcriptions, methods=["POST"]),
         WebSocketRoute("/v1/stream", live),
         WebSocketRoute("/vosk", vosk),
         WebSocketRoute("/", vosk),  # where vosk-server has it
     ]
-    app = Starlette(routes=routes)
+    app = Starlette(routes=routes, exception_handlers={HTTPException: not_served})
     app.state.service = service
-    return Guard(app, options.token, options.origins)
+    guard = Guard(app, options.token, options.origins)
+    if not options.origins:
+        return guard
+    # Browsers give a page of another site only those answers that say it may read them.
+    return CORSMiddleware(
+        guard,
+        allow_origins=sorted(options.origins),
+        allow_methods=["GET", "POST"],
+        allow_headers=["*"],
+        expose_headers=[IGNORED],
+    )
 
 
 def serve(
@@ -254,9 +268,8 @@ def _family(host: str) -> socket.AddressFamily:
 
 
 def _in_use(host: str, port: int, error: OSError) -> ServeError:
-    return ServeError(
-        f"cannot listen on {host} port {port} ({error.strerror or error}); choose another port"
-    )
+    reason = os.strerror(error.errno) if error.errno else error  # strerror names the place again
+    return ServeError(f"cannot listen on {host} port {port} ({reason}); choose another port")
 
 
 def _port(server: asyncio.Server | None) -> int | None:

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import dataclasses
+import logging
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass
 
@@ -17,6 +18,8 @@ from asr.serve.engine import Engine, Session
 from asr.serve.metrics import Metrics
 from asr.serve.refusal import RefusedError, refused
 from features.errors import EarshotError
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -153,6 +156,12 @@ class Service:
         """Take no more streams, leave those that are open some time, then have them finish."""
         self.draining = True
         self.metrics.add("earshot_draining")
+        if self._open:
+            logger.warning(
+                "the server ends; open streams: %d, which are left %g s (a second signal: none)",
+                self._open,
+                self.limits.drain,
+            )
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(self._idle.wait(), self.limits.drain)
         self._ending = True

@@ -1,8 +1,9 @@
 """The WebSocket protocol of vosk-server: {"config": ...}, PCM, {"eof": 1}; one answer a message.
 
-Of a config: sample_rate, words, max_alternatives and phrase_list are obeyed, `model` names one of
-this server's. The answer is {"partial": text} or, when an utterance has ended, {"text": ...,
-"result": [{word, start, end, conf}]}, or {"alternatives": [{text, confidence}]}.
+Of a config: sample_rate (8000 without one, as there), words, max_alternatives and phrase_list are
+obeyed, `model` names one of this server's. The answer is {"partial": text} or, when an utterance
+has ended, {"text": ..., "result": [{word, start, end, conf}]}, or {"alternatives": [{text,
+confidence}]}, MOST_ALTERNATIVES at most, of which the first has a result, too.
 """
 
 from collections.abc import Sequence
@@ -17,7 +18,7 @@ from asr.serve.refusal import RefusedError
 from asr.serve.service import Client, Service
 from asr.serve.sockets import Socket, accepted, read_json
 
-DEFAULT_RATE = 16000
+DEFAULT_RATE = 8000
 MOST_ALTERNATIVES = 16
 UNKNOWN = "[unk]"
 
@@ -98,15 +99,17 @@ class _Recogniser:
         utterances = [event for event in events if isinstance(event, Utterance)]
         self._partial = ""
         text = " ".join(utterance.text for utterance in utterances)
-        if self._alternatives:
-            several = utterances[0].alternatives if len(utterances) == 1 else ()
-            texts = [{"text": a.text, "confidence": a.score} for a in several]
-            return {"alternatives": texts or [{"text": text, "confidence": 0.0}]}
         words = [word for utterance in utterances for word in utterance.words]
         result = [
             {"word": w.text, "start": w.start, "end": w.end, "conf": w.confidence} for w in words
         ]
-        return ({"result": result} if self._words and result else {}) | {"text": text}
+        timed = {"result": result} if self._words and result else {}
+        if not self._alternatives:
+            return timed | {"text": text}
+        several = utterances[0].alternatives if len(utterances) == 1 else ()
+        texts = [{"text": a.text, "confidence": a.score} for a in several]
+        first, *others = texts or [{"text": text, "confidence": 0.0}]
+        return {"alternatives": [timed | first, *others]}
 
 
 def _object(value: Any) -> dict[str, Any]:
@@ -116,6 +119,6 @@ def _object(value: Any) -> dict[str, Any]:
 
 
 def _count(value: Any) -> int:
-    if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value <= MOST_ALTERNATIVES:
-        raise RefusedError(f"max_alternatives must be a number up to {MOST_ALTERNATIVES}")
-    return value
+    if isinstance(value, bool) or not isinstance(value, int) or value < 0:
+        raise RefusedError("max_alternatives must be a number, 0 or more")
+    return min(value, MOST_ALTERNATIVES)

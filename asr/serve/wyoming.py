@@ -30,6 +30,7 @@ from asr.serve.service import Client, Service
 
 LINE_LIMIT = 65536  # bytes; of a header, and of the data that may follow it
 PAYLOAD_LIMIT = 2**20
+LINGER_SECONDS = 2.0
 WIDTHS = {1: "u8", 2: "s16le", 4: "s32le"}
 EARSHOT = Attribution(name="Earshot", url="")
 
@@ -79,6 +80,7 @@ class _Connection:
                 await self._answer(event)
         except RefusedError as refusal:
             await self._refuse(refusal)
+            await self._linger()
         except (ConnectionError, asyncio.IncompleteReadError):
             pass
         finally:
@@ -91,6 +93,15 @@ class _Connection:
             if self._service.ending and self._listening:
                 await self._end()
             await self._send(Error(text=str(refusal), code=str(refusal.status)))
+
+    async def _linger(self) -> None:
+        """Take what still comes: a connection that is closed upon unread data is reset, and the
+        client may never read why it was refused."""
+        with contextlib.suppress(TimeoutError, OSError):
+            self._writer.write_eof()
+            async with asyncio.timeout(LINGER_SECONDS):
+                while await self._reader.read(LINE_LIMIT):
+                    pass
 
     async def _events(self) -> AsyncIterator[Event]:
         while True:

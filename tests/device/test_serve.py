@@ -1,7 +1,9 @@
 """The server, as the clients of others see it: OpenAI's package, vosk-server's, and our own."""
 
+import errno
 import io
 import json
+import os
 import re
 import shutil
 import signal
@@ -20,6 +22,7 @@ import numpy as np
 import openai
 import pytest
 import soundfile
+import soxr
 import webvtt
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import ClientConnection, connect
@@ -112,6 +115,9 @@ def test_openai_client_gets_utterances_as_they_end(client: openai.OpenAI, record
 
 def test_openai_client_lists_the_models(client: openai.OpenAI) -> None:
     assert [model.id for model in client.models.list()] == ["speech", "keywords"]
+    assert client.models.retrieve("keywords").id == "keywords"
+    with pytest.raises(openai.NotFoundError, match="no model 'whisper-1'; this server has speech"):
+        client.models.retrieve("whisper-1")
 
 
 def test_openai_client_learns_what_is_wrong(client: openai.OpenAI, recording: bytes) -> None:
@@ -165,16 +171,32 @@ def test_vosk_client_gets_partials_and_results(server: Serving, path: str) -> No
 
 
 def test_vosk_client_gets_alternatives_and_may_limit_the_words(server: Serving) -> None:
-    answers = vosk_answers(server, '{"config": {"max_alternatives": 3, "words": 0}}')
-    first = next(answer for answer in answers if "alternatives" in answer)
-    assert next(a["text"] for a in first["alternatives"]) == "ab c"
-    answers = vosk_answers(server, '{"config": {"phrase_list": ["ab ca", "[unk]"]}}')
+    config = '{"config": {"max_alternatives": 20, "sample_rate": 16000%s}}'
+    for words in ("", ', "words": 0'):
+        answers = vosk_answers(server, config % words)
+        best, *others = next(a["alternatives"] for a in answers if "alternatives" in a)
+        assert best["text"] == "ab c" and 1 <= len(others) < 16
+        times = [word["word"] for word in best.get("result", [])]
+        assert times == ([] if words else ["ab", "c"])
+        assert all(other.keys() == {"text", "confidence"} for other in others)
+    answers = vosk_answers(
+        server, '{"config": {"phrase_list": ["ab ca", "[unk]"], "sample_rate": 16000}}'
+    )
     texts = [answer["text"] for answer in answers if answer.get("text")]
     assert set(" ".join(texts).split()) <= {"ab", "ca"}
 
 
+def test_vosk_client_without_a_config_sends_8_khz(server: Serving) -> None:
+    with connect(server.ws) as websocket:
+        websocket.send(pcm(soxr.resample(tones("a", "b"), SAMPLE_RATE, 8000)))
+        websocket.recv()
+        websocket.send('{"eof" : 1}')
+        assert json.loads(websocket.recv())["text"] == "ab"
+
+
 def test_vosk_client_may_reset(server: Serving) -> None:
     with connect(server.ws) as websocket:
+        websocket.send('{"config": {"sample_rate": 16000}}')
         texts = []
         for _ in range(2):
             websocket.send(pcm(tones("a", "b")))
@@ -254,6 +276,19 @@ def test_own_protocol_spots_trained_and_typed_keywords(
 
 
 @pytest.mark.parametrize(
+    "keyword", ["BA=0.6", "ba (B AH) (B AA)=0.6", {"text": "Ba (B AH)", "threshold": 0.6}]
+)
+def test_own_protocol_reads_keywords_as_the_commands_do(
+    server: Serving, speech_model: Path, keyword: Any
+) -> None:
+    with connect(f"{server.ws}/v1/stream") as websocket:
+        said = converse(websocket, {"keywords": [keyword]}, pieces(SPEECH))
+    options = asr.SpotOptions(keywords=(asr.Keyword("ba", 0.6),))
+    found = asr.spot(asr.load(speech_model), SPEECH, options=options)
+    assert events_in(said) == [event_fields(event) for event in found] != []
+
+
+@pytest.mark.parametrize(
     ("form", "convert"),
     [
         ({"format": "f32le"}, lambda audio: audio.astype("<f4").tobytes()),
@@ -280,6 +315,8 @@ def test_sound_of_any_format_is_recognised(
         ({"n_best": True}, "n_best is of the wrong type"),
         ({"keywords": [{"text": 3}]}, "a word must be a text"),
         ({"keywords": ["zzz"]}, "the model cannot say 'z'"),
+        ({"keywords": ["ba=much"]}, "threshold 'much' is no number; give 'ba=0.6'"),
+        ({"keywords": ["ba (QQ)"]}, "'QQ'"),
         ({"keywords": ["a"], "n_best": 2}, "n_best are about transcribing"),
         ({"model": "keywords", "words": ["a"]}, "words are about transcribing"),
         ({"model": "nobody"}, "there is no model 'nobody'"),
@@ -336,6 +373,7 @@ def test_many_streams_at_once_get_what_each_gets_alone(server: Serving) -> None:
 
 
 def test_health_models_and_metrics(server: Serving) -> None:
+    assert "\nearshot_draining 0\n" in get(server, "/metrics")[1]
     vosk_answers(server, '{"config": {}}')  # so that there is something to count
     assert get(server, "/health") == (200, '{"status":"ok"}')
     models = json.loads(get(server, "/models")[1])["models"]
@@ -356,7 +394,10 @@ def test_page_and_its_files_are_served_and_nothing_else(server: Serving) -> None
     for name in re.findall(r'(?:src|href)="([^"]+)"', page):
         assert get(server, f"/{name}")[0] == 200
     for path in ("/page/page.html", "/../server.py", "/server.py", "/%2e%2e/server.py"):
-        assert get(server, path)[0] == 404
+        status, answer = get(server, path)
+        assert status == 404 and "no GET /" in json.loads(answer)["error"]["message"]
+    status, answer = get(server, "/v1/audio/transcriptions")
+    assert status == 405 and "no GET /v1/audio/transcriptions" in answer
 
 
 def test_pages_of_other_sites_may_not_use_the_server(server: Serving) -> None:
@@ -365,6 +406,32 @@ def test_pages_of_other_sites_may_not_use_the_server(server: Serving) -> None:
     assert get(server, "/models", Origin=server.url)[0] == 200
     with pytest.raises(InvalidStatus):
         connect(f"{server.ws}/v1/stream", origin="https://evil.example")  # type: ignore[arg-type]
+
+
+def test_pages_of_a_site_that_is_allowed_may_use_the_server(keyword_model: Path) -> None:
+    site = "https://app.example"
+    allowed = ("--allow-origin", "https://App.example/")
+    with serving(keyword_model, options=allowed, ASR_TOKEN="secret") as server:
+        preflight = urllib.request.Request(
+            f"{server.url}/v1/audio/transcriptions",
+            method="OPTIONS",
+            headers={
+                "Origin": site,
+                "Access-Control-Request-Method": "POST",
+                "Access-Control-Request-Headers": "authorization",
+            },
+        )
+        with urllib.request.urlopen(preflight, timeout=30) as answer:
+            assert answer.headers["access-control-allow-origin"] == site
+            assert answer.headers["access-control-allow-headers"] == "authorization"
+        bearer = {"Origin": site, "Authorization": "Bearer secret"}
+        asked = urllib.request.Request(f"{server.url}/models", headers=bearer)
+        with urllib.request.urlopen(asked, timeout=30) as answer:
+            assert answer.headers["access-control-allow-origin"] == site
+        assert get(server, "/models", Origin=site)[0] == 401
+        assert get(server, "/models", **bearer | {"Origin": "https://evil.example"})[0] == 403
+    result = run_asr("serve", "-m", keyword_model, "--allow-origin", "app.example")
+    assert result.returncode == 2 and "give scheme and host" in result.stderr
 
 
 def test_token_is_needed_for_all_but_health_and_the_page(keyword_model: Path) -> None:
@@ -390,7 +457,8 @@ def test_port_in_use_is_said(keyword_model: Path) -> None:
         port = taken.getsockname()[1]
         result = run_asr("serve", "-m", keyword_model, "--port", port)
     assert result.returncode == 2
-    assert f"cannot listen on 127.0.0.1 port {port}" in result.stderr
+    reason = os.strerror(errno.EADDRINUSE)
+    assert f"cannot listen on 127.0.0.1 port {port} ({reason}); choose" in result.stderr
 
 
 def test_model_that_was_replaced_is_said_and_streams_go_on(
@@ -485,6 +553,8 @@ def test_sigterm_lets_open_streams_finish(speech_model: Path) -> None:
             said = [json.loads(message) for message in websocket]
         assert [fields["text"] for fields in events_in(said)] == ["ab c", "ba"]
         assert server.process.wait(60) == 0
+        assert server.process.stderr
+        assert "open streams: 1, which are left 30 s" in server.process.stderr.read()
 
 
 def test_streams_that_outlast_the_drain_get_their_last_events(speech_model: Path) -> None:
@@ -494,6 +564,7 @@ def test_streams_that_outlast_the_drain_get_their_last_events(speech_model: Path
             connect(f"{server.ws}/vosk") as vosk,
         ):
             own.send('{"partials": false}')
+            vosk.send('{"config": {"sample_rate": 16000}}')
             for websocket in (own, vosk):
                 websocket.send(pcm(tones("a", "b")))
             vosk.recv()

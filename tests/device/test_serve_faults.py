@@ -287,7 +287,9 @@ def over_wyoming(server: Serving, messages: list[bytes]) -> str:
     "send",
     [
         pytest.param(over_websocket("/v1/stream", "{}", '{"type": "finish"}'), id="earshot"),
-        pytest.param(over_websocket("/vosk", '{"config": {}}', '{"eof": 1}'), id="vosk"),
+        pytest.param(
+            over_websocket("/vosk", '{"config": {"sample_rate": 16000}}', '{"eof": 1}'), id="vosk"
+        ),
         pytest.param(over_wyoming, id="wyoming"),
     ],
 )

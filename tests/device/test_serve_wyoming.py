@@ -128,6 +128,13 @@ def test_client_is_refused_with_the_reason(
     assert reason in Error.from_event(received[-1]).text
 
 
+def test_client_that_goes_on_sending_reads_why_it_is_refused(server: Serving) -> None:
+    refused = [Transcribe(name="nobody").event(), *sound(SPEECH)]
+    for _ in range(20):  # closed upon unread data, a connection loses the reason now and then
+        received = answers(server, refused, "error")
+        assert [event.type for event in received] == ["error"]
+
+
 def test_announced_lengths_are_limited(server: Serving) -> None:
     async def send(header: bytes) -> bytes:
         reader, writer = await asyncio.open_connection("127.0.0.1", server.wyoming)

@@ -58,7 +58,8 @@ def serving(*models: Path, options: tuple[object, ...] = (), **changes: str) -> 
 
 def _started(process: subprocess.Popen[str]) -> Serving:
     assert process.stderr is not None
-    first, second = process.stderr.readline(), process.stderr.readline()
+    lines = (line for line in process.stderr if not line.startswith("warning: "))
+    first, second = next(lines, ""), next(lines, "")
     http = re.search(r":(\d+); ", first)
     assert http, first + second
     return Serving(process, int(http[1]), int(second.rsplit(" ", 1)[1]))

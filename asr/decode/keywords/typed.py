@@ -112,10 +112,11 @@ def parse_keywords(text: str) -> tuple[Keyword, ...]:
 
     Raises DecodeError, PronunciationError.
     """
-    return tuple(_parse_keyword(part) for part in text.split(",") if part.strip())
+    return tuple(parse_keyword(part) for part in text.split(",") if part.strip())
 
 
-def _parse_keyword(part: str) -> Keyword:
+def parse_keyword(part: str) -> Keyword:
+    """Read one of them. Raises DecodeError, PronunciationError."""
     name, sign, number = part.replace(":", "=").partition("=")
     said = tuple(parse_pronunciation(way) for way in SAID.findall(name))
     text = " ".join(SAID.sub(" ", name).lower().split())

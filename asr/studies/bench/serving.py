@@ -8,6 +8,7 @@ Over the network the clients need processor time, too: about as much as the serv
 
 import asyncio
 import contextlib
+import dataclasses
 import functools
 import json
 import re
@@ -40,7 +41,8 @@ FINE = 0.1  # the number of streams is found to this share of it
 @dataclass(frozen=True)
 class Trial:
     """What a number of streams got. Latencies in seconds; processor: cores that were busy;
-    memory: bytes for each stream; both None where processes of a server share the work."""
+    memory: bytes for each stream, with its share of what the first took once and for all; both None
+    where processes of a server share the work."""
 
     streams: int
     p50: float
@@ -79,7 +81,7 @@ def sound_of(path: Path, sample_rate: int) -> np.ndarray:
 
 
 def most_streams(trial_of: Callable[[int], Trial], report: Callable[[str], None]) -> Trial:
-    """Try numbers of streams, by `engine_trial` or `network_trial`; return the one with the most
+    """Try numbers of streams, by `engine_trials` or `network_trial`; return the one with the most
     that were held. Each is reported.
 
     Raises BenchmarkError if not even one is.
@@ -102,9 +104,21 @@ def most_streams(trial_of: Callable[[int], Trial], report: Callable[[str], None]
     return held
 
 
-def engine_trial(model: Model, sound: np.ndarray, streams: int) -> Trial:
-    """Have so many clients use an engine in this process."""
-    return asyncio.run(_engine_trial(model, sound, streams))
+def engine_trials(model: Model, sound: np.ndarray) -> Callable[[int], Trial]:
+    """Return what has a number of clients use an engine in this process.
+
+    What one trial frees another takes again, so memory is that of the trial with most streams.
+    """
+    before, most = resident_memory() or 0, 0
+
+    def trial(streams: int) -> Trial:
+        nonlocal most
+        most = max(most, streams)
+        found = asyncio.run(_engine_trial(model, sound, streams))
+        taken = max(0, (resident_memory() or 0) - before)
+        return dataclasses.replace(found, memory=taken / most)
+
+    return trial
 
 
 def network_trial(url: str, model: Model, sound: np.ndarray, streams: int) -> Trial:
@@ -133,7 +147,6 @@ def served(path: Path, workers: int) -> Iterator[str]:
 
 
 async def _engine_trial(model: Model, sound: np.ndarray, streams: int) -> Trial:
-    before = resident_memory() or 0
     engine = Engine(model.card.name, model, lambda name, seconds: None)
     work = asyncio.create_task(engine.run())
     sessions = [engine.open() for _ in range(streams)]
@@ -145,9 +158,8 @@ async def _engine_trial(model: Model, sound: np.ndarray, streams: int) -> Trial:
     )
     p50, p95, p99 = _percentiles(await asyncio.gather(*clients))
     busy = (time.process_time() - cpu) / (time.monotonic() - started)
-    memory = ((resident_memory() or 0) - before) / streams
     work.cancel()
-    return Trial(streams, p50, p95, p99, busy, max(0.0, memory))
+    return Trial(streams, p50, p95, p99, busy)
 
 
 async def _network_trial(url: str, model: Model, sound: np.ndarray, streams: int) -> Trial:
