@@ -1,4 +1,4 @@
-"""Earshot's own WebSocket protocol: JSON both ways, sound as binary messages.
+"""Earshot's own WebSocket protocol: JSON both ways, sound as binary messages (see docs/serve.md).
 
 The client's first message says what it wants; all fields may be left out:
 

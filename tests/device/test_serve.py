@@ -28,8 +28,9 @@ from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import ClientConnection, connect
 
 import asr
+from asr.serve.live import FIELDS
 from asr.transcripts.formats import Format, document, event_fields
-from tests.support.commands import hide_packages, run_asr
+from tests.support.commands import ROOT, hide_packages, run_asr
 from tests.support.serving import COMMANDS, SPEECH, Serving, pcm, pieces, serving
 from tests.support.tiny_models import SAMPLE_RATE, tones
 
@@ -329,6 +330,11 @@ def test_own_protocol_says_what_is_wrong(
         websocket.send(json.dumps(wanted))
         said = json.loads(websocket.recv())
     assert said["type"] == "error" and reason in said["message"]
+
+
+def test_page_about_the_server_describes_the_fields_of_our_protocol() -> None:
+    page = (ROOT / "docs" / "serve.md").read_text()
+    assert not [name for name in FIELDS if f"`{name}`" not in page and f'"{name}"' not in page]
 
 
 def test_sound_that_is_none_is_refused_and_others_go_on(server: Serving) -> None:

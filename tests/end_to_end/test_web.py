@@ -36,16 +36,20 @@ def in_chromium(test: Any) -> Any:
 
 
 SAMPLES = {"commands": "commands.flac", "english": "digits.ogg"}
+ELSEWHERE = "elsewhere.example"  # another machine, to a browser
 SCORE, FRAME = 1e-4, 0.03  # a frame of english in seconds
 CONFIDENCE = 1e-3
 
 
 @pytest.fixture(scope="module")
 def microphone(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """What Chromium's fake microphone plays: the sample of commands, at 48 kHz."""
+    """What Chromium's fake microphone plays: the sample of commands, at 48 kHz.
+
+    It plays from the moment when it is opened, and a busy Chromium takes it up later than that.
+    """
     path = tmp_path_factory.mktemp("microphone") / "commands.wav"
     audio = read_audio(ROOT / "samples" / "commands.flac", 48000)
-    soundfile.write(path, np.pad(audio, (0, 48000)), 48000)
+    soundfile.write(path, np.pad(audio, (3 * 48000, 48000)), 48000)
     return path
 
 
@@ -56,6 +60,7 @@ def page(tmp_path_factory: pytest.TempPathFactory, microphone: Path) -> Iterator
         "--use-fake-device-for-media-stream",
         f"--use-file-for-fake-audio-capture={microphone}%noloop",
         "--autoplay-policy=no-user-gesture-required",
+        f"--host-resolver-rules=MAP {ELSEWHERE} 127.0.0.1",
     )
     with browser(tmp_path_factory.mktemp("profile"), *flags) as tab:
         yield tab
@@ -152,6 +157,8 @@ def test_page_spots_typed_keywords(page: Page, site: tuple[str, str], tmp_path: 
     page.wait_for("/'UX1' is no phoneme/.test(document.getElementById('status').textContent)")
     type_keywords(page, "wild fire, stop, WildFire=0.5")
     page.wait_for("/'WildFire' is there twice/.test(document.getElementById('status').textContent)")
+    type_keywords(page, "operator=7")
+    page.wait_for("/write .operator=0.8/.test(document.getElementById('status').textContent)")
 
 
 @in_chromium
@@ -193,6 +200,29 @@ def test_page_recognises_a_file_and_works_offline(page: Page, site: tuple[str, s
         page.wait_for(f"{texts}[0] === '{newest(name)}'")
     finally:
         page.send("Network.emulateNetworkConditions", offline=False, **offline)
+
+
+@in_chromium
+def test_page_that_was_written_anew_takes_the_place_of_the_one_kept(
+    page: Page, tmp_path: Path
+) -> None:
+    write_site(asr.load("english"), tmp_path, DIST)
+    with static_host(tmp_path) as url:
+        opened(page, url)
+        page.wait_for("navigator.serviceWorker.controller !== null")
+        write_site(asr.load("commands"), tmp_path, DIST)
+        page.open(url)
+        page.wait_for("document.title === 'commands'")
+        opened(page, url)
+        assert page.run("caches.keys().then((names) => names.length)") == 1
+
+
+@in_chromium
+def test_page_says_where_browsers_give_no_microphone(page: Page, site: tuple[str, str]) -> None:
+    opened(page, site[1].replace("127.0.0.1", ELSEWHERE))
+    page.run("document.getElementById('microphone').click()")
+    status = "document.getElementById('status').textContent"
+    page.wait_for(f"{status}.includes('https pages and to localhost only')")
 
 
 @in_chromium
@@ -240,6 +270,31 @@ def test_page_of_the_server_spots_keywords_from_a_microphone(page: Page) -> None
         text = "document.getElementById('events').textContent"
         page.wait_for(f"/yes.*stop.*left/.test({text})")
         page.run("document.getElementById('button').click()")
+
+
+@in_chromium
+def test_page_of_the_server_takes_keywords_as_the_commands_do(page: Page) -> None:
+    with serving(ROOT / "asr" / "models" / "english.onnx") as server:
+        page.open(server.url)
+        page.wait_for("document.getElementById('model').options.length === 1")
+        type_keywords(page, "left=7")
+        page.run("document.getElementById('button').click()")
+        status = "document.getElementById('status').textContent"
+        page.wait_for(f"/threshold 7 is not in .* give 'left=0.6'/.test({status})")
+        type_keywords(page, "Stop=0.5, lumos (L UW M OW S)")
+        page.run("document.getElementById('button').click()")
+        page.wait_for("/stop/.test(document.getElementById('events').textContent)")
+        page.run("document.getElementById('button').click()")
+
+
+@in_chromium
+def test_page_of_the_server_says_where_browsers_give_no_microphone(page: Page) -> None:
+    model = ROOT / "asr" / "models" / "commands.onnx"
+    with serving(model, ASR_TOKEN="secret") as server:
+        page.open(server.url.replace("127.0.0.1", ELSEWHERE))
+        page.run("document.getElementById('button').click()")
+        status = "document.getElementById('status').textContent"
+        page.wait_for(f"{status}.includes('https pages and to localhost only')")
 
 
 def test_phonemes_are_those_of_python() -> None:

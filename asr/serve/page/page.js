@@ -27,27 +27,43 @@ function show(event) {
 }
 
 async function start() {
-  const plain = { echoCancellation: false, noiseSuppression: false, autoGainControl: false };
-  const media = await navigator.mediaDevices.getUserMedia({ audio: plain });
+  if (!navigator.mediaDevices) throw new Error("browsers give it to https pages and to localhost only");
   const context = new AudioContext();
-  await context.audioWorklet.addModule("recorder.js");
-  const recorder = new AudioWorkletNode(context, "recorder", { numberOfOutputs: 0 });
+  try {
+    // All that takes time comes before the microphone, so that no beginning is lost.
+    await context.audioWorklet.addModule("recorder.js");
+    const recorder = new AudioWorkletNode(context, "recorder", { numberOfOutputs: 0 });
+    const plain = { echoCancellation: false, noiseSuppression: false, autoGainControl: false };
+    const media = await navigator.mediaDevices.getUserMedia({ audio: plain });
+    context.createMediaStreamSource(media).connect(recorder);
+    running = { media, context, recorder, socket: connect(context.sampleRate, recorder) };
+  } catch (error) {
+    context.close();
+    throw error;
+  }
+  element("button").textContent = "Stop";
+}
+
+function connect(rate, recorder) {
   const url = new URL("v1/stream", location.href);
   url.protocol = url.protocol.replace("http", "ws");
   if (element("token").value) url.searchParams.set("token", element("token").value);
   const socket = new WebSocket(url);
   const keywords = element("keywords").value.split(",").map((word) => word.trim()).filter(Boolean);
+  const wanted = { model: element("model").value, sample_rate: rate, format: "f32le" };
+  const waiting = []; // until the server is there
+  recorder.port.onmessage = ({ data }) => {
+    if (socket.readyState === WebSocket.CONNECTING) waiting.push(data.buffer);
+    if (socket.readyState === WebSocket.OPEN) socket.send(data.buffer);
+  };
   socket.onopen = () => {
-    const wanted = { model: element("model").value, sample_rate: context.sampleRate, format: "f32le" };
     socket.send(JSON.stringify(keywords.length ? { ...wanted, keywords } : wanted));
-    recorder.port.onmessage = ({ data }) => socket.readyState === 1 && socket.send(data.buffer);
-    context.createMediaStreamSource(media).connect(recorder);
+    waiting.forEach((sound) => socket.send(sound));
     say("Listening.");
   };
   socket.onmessage = ({ data }) => show(JSON.parse(data));
   socket.onclose = ({ reason }) => { stop(); if (reason) say(reason); };
-  running = { media, context, socket, recorder };
-  element("button").textContent = "Stop";
+  return socket;
 }
 
 function stop() {

@@ -148,19 +148,26 @@ async function recogniseFile(file) {
 }
 
 async function start() {
-  await begin();
-  const plain = { echoCancellation: false, noiseSuppression: false, autoGainControl: false };
-  const media = await navigator.mediaDevices.getUserMedia({ audio: plain });
+  if (!navigator.mediaDevices) throw new Error("browsers give it to https pages and to localhost only");
   const context = new AudioContext();
-  await context.audioWorklet.addModule("recorder.js");
-  const recorder = new AudioWorkletNode(context, "recorder", { numberOfOutputs: 0 });
-  const resampler = new Resampler(context.sampleRate, recogniser.card.sample_rate);
-  recorder.port.onmessage = ({ data }) => {
-    showLevel(data);
-    push(resampler.push(data)).then(() => recording && say(`Listening: ${factor()}`));
-  };
-  context.createMediaStreamSource(media).connect(recorder);
-  recording = { media, context, recorder, resampler };
+  try {
+    // All that takes time comes before the microphone, so that no beginning is lost.
+    await begin();
+    await context.audioWorklet.addModule("recorder.js");
+    const recorder = new AudioWorkletNode(context, "recorder", { numberOfOutputs: 0 });
+    const resampler = new Resampler(context.sampleRate, recogniser.card.sample_rate);
+    recorder.port.onmessage = ({ data }) => {
+      showLevel(data);
+      push(resampler.push(data)).then(() => recording && say(`Listening: ${factor()}`));
+    };
+    const plain = { echoCancellation: false, noiseSuppression: false, autoGainControl: false };
+    const media = await navigator.mediaDevices.getUserMedia({ audio: plain });
+    context.createMediaStreamSource(media).connect(recorder);
+    recording = { media, context, recorder, resampler };
+  } catch (error) {
+    context.close();
+    throw error;
+  }
   element("microphone").textContent = "Stop";
   say("Listening.");
 }
@@ -199,7 +206,16 @@ addEventListener("drop", (event) => {
   document.body.classList.remove("dragging");
   if (recogniser && event.dataTransfer.files[0]) recogniseFile(event.dataTransfer.files[0]);
 });
-if ("serviceWorker" in navigator) navigator.serviceWorker.register("sw.js").catch(() => {});
+if ("serviceWorker" in navigator) {
+  // A page that was kept shows what it was made of then: take over what is there now.
+  if (navigator.serviceWorker.controller) {
+    navigator.serviceWorker.addEventListener("controllerchange", () => {
+      if (recording || computed) say("This page has changed: reload it to use the new one.");
+      else location.reload();
+    });
+  }
+  navigator.serviceWorker.register("sw.js").catch(() => {});
+}
 
 export const ready = open().catch((error) => say(`The model cannot be loaded: ${error.message}`));
 export { recognise, spot };

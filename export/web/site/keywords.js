@@ -15,7 +15,7 @@ export function parseKeywords(list) {
     const [name, number] = part.split(/[=:]/);
     const text = name.replace(/\([^()]*\)/g, " ").trim();
     const threshold = number === undefined ? undefined : Number(number);
-    if (threshold !== undefined && !(threshold > 0 && threshold <= 1)) throw new Error(`'${text}=0.8', for instance`);
+    if (threshold !== undefined && !(threshold > 0 && threshold <= 1)) throw new Error(`the threshold of '${text}' is no number up to 1; write '${text}=0.8'`);
     const sound = text.toLowerCase().replace(/\s+/g, "");
     if (sounds.has(sound)) throw new Error(`'${text}' is there twice`);
     sounds.add(sound);

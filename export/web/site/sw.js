@@ -3,7 +3,9 @@ const CACHE = "earshot-@VERSION@";
 const FILES = @FILES@;
 
 addEventListener("install", (event) => {
-  event.waitUntil(caches.open(CACHE).then((cache) => cache.addAll(FILES)).then(() => skipWaiting()));
+  event.waitUntil(caches.open(CACHE)
+    .then((cache) => cache.addAll(FILES.map((name) => new Request(name, { cache: "reload" }))))
+    .then(() => skipWaiting()));
 });
 
 addEventListener("activate", (event) => {
