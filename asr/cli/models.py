@@ -146,7 +146,9 @@ def bench(
     The real-time factor is seconds of computing per second of audio. p50 and p99
     are of all pushed blocks, of which some only wait until there is enough for a step.
     The step of a training is measured beside torch's bare LSTMs of the same sizes.
+
     --peers needs more packages: pip install "earshot-asr\\[bench]"
+
     With a manifest or a recipe (then: the speakers that it holds out) in --audio the peers
     are those that transcribe, Whisper, Moonshine and pocketsphinx; with a wake word in
     --keywords microWakeWord and openWakeWord. Each is measured where it is installed.

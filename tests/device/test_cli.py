@@ -1,6 +1,7 @@
 """The `asr` command as a user meets it: in a process of its own, judged by what it prints."""
 
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -288,6 +289,16 @@ def test_the_shell_completes_commands_and_models() -> None:
 
     assert {"transcribe", "train"} <= completed("asr t")
     assert completed("asr transcribe --model en") == {"english"}
+
+
+@pytest.mark.parametrize(("columns", "lines"), [(80, 5), (200, 2)])
+def test_help_fills_the_lines_of_any_terminal(columns: int, lines: int) -> None:
+    page = run_asr("assist", "--help", COLUMNS=str(columns)).stdout
+    paragraphs = re.split(r"\n +\n", page)
+    examples = next(text for text in paragraphs if "--grammar home.jsgf" in text)
+    assert len(examples.splitlines()) == 5
+    prose = next(text for text in paragraphs if "without a pause loses nothing" in text)
+    assert len(prose.splitlines()) == lines
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no /dev/full")
