@@ -79,22 +79,24 @@ def calibrate_alarms(
 
 
 def settle(
-    watcher: Watcher, listening: Listening, budget: float
+    watcher: Watcher, listening: Listening, budget: float, spare: float = 1.0
 ) -> tuple[dict[str, float], Alarms]:
     """The thresholds for a budget, and what is known of their false alarms.
 
+    spare: the share of the recognised keywords that may be given up to keep it; see `choose`.
     Raises EvaluationError without any sound to choose by.
     """
     if not listening.hours or not listening.positives:
         missing = "negatives" if not listening.hours else "keywords that are said"
         raise EvaluationError(f"no {missing} to set thresholds by; name recordings of them")
-    thresholds, hours = choose(watcher, listening, budget), listening.hours
+    thresholds, hours = choose(watcher, listening, budget, spare), listening.hours
     total = 0
     for k in range(FOLDS):
         counted = replace(listening, negatives=listening.negatives[k::FOLDS])
         rest = tuple(n for j, n in enumerate(listening.negatives) if j % FOLDS != k)
-        elsewhere = choose(watcher, replace(listening, negatives=rest), budget) if rest else None
-        total += sum(1 for _ in counted.alarms(elsewhere or thresholds))
+        elsewhere = replace(listening, negatives=rest)
+        others = choose(watcher, elsewhere, budget, spare) if rest else thresholds
+        total += sum(1 for _ in counted.alarms(others))
     return thresholds, Alarms(
         budget=budget,
         hours=hours,
@@ -104,12 +106,13 @@ def settle(
     )
 
 
-def choose(watcher: Watcher, listening: Listening, budget: float) -> dict[str, float]:
+def choose(watcher: Watcher, listening: Listening, budget: float, spare: float) -> dict[str, float]:
     """The threshold of each keyword with which most are recognised within the budget.
 
     At first no keyword may give an alarm; then, one after the other, those that the budget allows
     go to the keyword that wins most by them. Of thresholds that do equally well the middle one is
-    taken.
+    taken. Where that gives up more than the share `spare` of what the lowest threshold recognises,
+    the budget is not kept, but the highest threshold taken that does not.
     """
     left = math.floor(budget * listening.hours)
     counts = {k.text: count(listening, k.text) for k in watcher.keywords}
@@ -120,7 +123,7 @@ def choose(watcher: Watcher, listening: Listening, budget: float) -> dict[str, f
             break
         spent[name] += more
         left -= more
-    return {name: _middle(counts[name], spent[name]) for name in counts}
+    return {name: _settled(counts[name], spent[name], spare) for name in counts}
 
 
 def count(listening: Listening, keyword: str) -> Counts:
@@ -150,9 +153,12 @@ def _best(counts: Counts, alarms: int) -> int:
     return int(counts.hits[counts.alarms <= alarms].max(initial=0))
 
 
-def _middle(counts: Counts, alarms: int) -> float:
+def _settled(counts: Counts, alarms: int, spare: float) -> float:
     """The middle one of the thresholds with the most hits of those with so many alarms at most; the
-    highest if none has."""
+    highest if none has; the highest that keeps all hits but `spare`, if these do not."""
+    least = (1.0 - spare) * counts.hits.max(initial=0)
+    if _best(counts, alarms) < least:
+        return float(GRID[counts.hits >= least][-1])
     allowed = counts.alarms <= alarms
     good = GRID[allowed & (counts.hits == _best(counts, alarms))]
     return float(good[len(good) // 2] if len(good) else GRID[-1])

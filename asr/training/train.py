@@ -234,8 +234,8 @@ def _evaluate_and_save(run: Run, losses: list[Tensor], waits: Waits) -> None:
     checkpoints, metrics and curves."""
     entry = _entry(run, torch.stack(losses).mean().item())
     if run.rank == 0:
+        improved = all(_rank(run, entry) < _rank(run, earlier) for earlier in run.history)
         run.history.append(entry)
-        improved = entry[run.metric] < run.progress.best
         run.progress.best = min(run.progress.best, entry[run.metric])
         run.progress.stale = 0 if improved else run.progress.stale + 1
         _write(run, entry, improved)
@@ -246,6 +246,12 @@ def _evaluate_and_save(run: Run, losses: list[Tensor], waits: Waits) -> None:
         shared = [run.progress.best, run.progress.stale]
         distributed.broadcast_object_list(shared)
         run.progress.best, run.progress.stale = shared
+
+
+def _rank(run: Run, entry: dict[str, Any]) -> tuple[float, float]:
+    """What makes weights better than others: the figure of the task, and where it is the same, as
+    it often is of few recordings, the loss."""
+    return entry[run.metric], entry["validation_loss"]
 
 
 def _entry(run: Run, train_loss: float) -> dict[str, Any]:

@@ -68,6 +68,7 @@ def test_shards_hold_a_row_for_each_file(archive: Path, speech_model: Path, tmp_
     assert (again.returncode, again.stderr) == (0, "131 of 131 files were done before\n")
 
 
+@pytest.mark.slow
 def test_parquet_has_the_same_rows(archive: Path, speech_model: Path, tmp_path: Path) -> None:
     parquet = pytest.importorskip("pyarrow.parquet", reason="comes with the extra ray")
     for format in ShardFormat:
@@ -265,6 +266,7 @@ def web(tmp_path: Path) -> Iterator[str]:
         server.shutdown()
 
 
+@pytest.mark.slow
 def test_recordings_may_be_on_a_server(tmp_path: Path, speech_model: Path, web: str) -> None:
     (tmp_path / "talks").mkdir()
     soundfile.write(tmp_path / "talks" / "a.flac", tones("a", "c"), SAMPLE_RATE)

@@ -159,6 +159,7 @@ def test_several_models_wait_on_one_microphone(speech_model: Path, keyword_model
     assert [event.label for event in events if isinstance(event, Wake)] == ["low", "cc"]
 
 
+@pytest.mark.slow
 def test_wake_words_go_to_the_models_that_know_them(
     speech_model: Path, keyword_model: Path, tmp_path: Path
 ) -> None:
@@ -221,6 +222,7 @@ def test_command_prints_events_and_runs_a_program_for_each(
     assert "of a processor core" in result.stderr
 
 
+@pytest.mark.slow
 def test_a_program_that_speaks_does_not_wake_its_own_machine(
     speech_model: Path, tmp_path: Path
 ) -> None:

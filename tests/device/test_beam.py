@@ -135,6 +135,7 @@ def test_utterances_do_not_depend_on_the_cutting(seed: int, data: st.DataObject)
     assert utterances(decode(SPELLING, log_probs, fusion, 8, cuts)) == whole
 
 
+@pytest.mark.slow
 @settings(max_examples=40)
 @given(seeds, st.sampled_from([None, "words", "hotwords", "model"]))
 def test_stable_words_never_change(seed: int, guide: str | None) -> None:

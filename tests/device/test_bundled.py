@@ -58,6 +58,7 @@ def test_every_sample_is_transcribed() -> None:
     }
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not RECORDINGS, reason="ASR_DATA names no folder of recordings")
 def test_digits_of_the_speaker_who_are_not_in_training() -> None:
     model = asr.load("english")

@@ -198,6 +198,7 @@ def test_a_closed_pipe_is_quiet(tmp_path: Path, speech_model: Path) -> None:
         assert process.stderr.read() == ""
 
 
+@pytest.mark.slow
 def test_a_terminal_that_knows_only_ascii_can_be_written_to(
     tmp_path: Path, speech_model: Path
 ) -> None:

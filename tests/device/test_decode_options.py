@@ -29,6 +29,7 @@ def recording(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
+@pytest.mark.slow
 def test_every_guide_reaches_the_command_line(
     tmp_path: Path, speech_model: Path, recording: Path
 ) -> None:

@@ -35,6 +35,7 @@ def text(event: Event) -> str:
     return event.text if isinstance(event, asr.Utterance | Partial) else event.label
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", CASES)
 def test_no_word_is_lost_between_silences(case: str) -> None:
     name, options = CASES[case]

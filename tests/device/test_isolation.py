@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import pytest
 import soundfile
 
 from tests.support import tiny_models
@@ -33,6 +34,7 @@ print(sorted(set({TRAINING_ONLY!r}) & set(sys.modules)))
     assert run_asr("spot", clip, "-m", keywords, **hidden).stdout.endswith("low\n")
 
 
+@pytest.mark.slow
 def test_files_need_no_sound_package(tmp_path: Path) -> None:
     model = tiny_models.streaming_ctc(tmp_path / "speech.onnx")
     wav = tmp_path / "a.wav"

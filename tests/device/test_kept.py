@@ -128,6 +128,7 @@ def review(folder: Path, answers: str, **changes: str) -> subprocess.CompletedPr
     )
 
 
+@pytest.mark.slow
 def test_a_review_goes_on_where_it_ended(folder: Path, tmp_path: Path) -> None:
     silent = hide_packages(tmp_path / "hidden", "sounddevice")
     first = review(folder, "y\nq\n", **silent)

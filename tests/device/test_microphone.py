@@ -127,6 +127,7 @@ def test_listen_keeps_the_sound_of_keywords_only_where_it_is_asked_to(
     assert len(list(kept.glob("*.wav"))) == 2
 
 
+@pytest.mark.slow
 def test_listen_spots_what_is_played_and_runs_a_program_for_each_event(
     sound: VirtualSound, folder: Path, tmp_path: Path
 ) -> None:
@@ -325,6 +326,7 @@ main()
     assert result.returncode == 2
 
 
+@pytest.mark.slow
 def test_the_demo_plays_a_file(folder: Path) -> None:
     command = [*DEMO, "-m", str(folder / "keywords.onnx"), "--wav", str(folder / "keywords.wav")]
     result = subprocess.run(

@@ -126,6 +126,7 @@ def test_a_model_of_words_guides_the_search(tmp_path: Path) -> None:
         assert (text.text, ours.text, alone.text) == ("bab", "bab", "aba")
 
 
+@pytest.mark.slow
 @settings(max_examples=40)
 @given(seeds)
 def test_clear_speech_is_recognised_as_by_our_own_search(seed: int) -> None:

@@ -79,6 +79,7 @@ def can_trace() -> bool:
     return not subprocess.run(["strace", "-o", os.devnull, "true"], capture_output=True).returncode
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not can_trace(), reason="strace is not installed, or not allowed")
 def test_the_kernel_sees_no_socket_and_no_file_for_writing(
     home: Path, tmp_path: Path, command: list[str]

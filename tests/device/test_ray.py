@@ -206,6 +206,7 @@ def test_a_missing_engine_is_one_line(archive: Path, speech_model: Path, tmp_pat
     )
 
 
+@pytest.mark.slow
 def test_an_address_that_does_not_answer_is_one_line(
     archive: Path, speech_model: Path, tmp_path: Path
 ) -> None:

@@ -563,6 +563,7 @@ def test_sigterm_lets_open_streams_finish(speech_model: Path) -> None:
         assert "open streams: 1, which are left 30 s" in server.process.stderr.read()
 
 
+@pytest.mark.slow
 def test_streams_that_outlast_the_drain_get_their_last_events(speech_model: Path) -> None:
     with serving(speech_model, options=("--drain", 0.2)) as server:
         with (

@@ -215,6 +215,7 @@ def test_clients_of_all_protocols_may_vanish_in_the_middle(
         time.sleep(0.1)
 
 
+@pytest.mark.slow
 def test_an_hour_in_a_burst_does_not_stop_others(
     server: Serving, bystander: Callable[[], list[str]]
 ) -> None:

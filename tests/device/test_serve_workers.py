@@ -63,6 +63,7 @@ def begun(server: Serving, stack: contextlib.ExitStack) -> ClientConnection:
     return websocket
 
 
+@pytest.mark.slow
 def test_processes_share_the_port_and_one_that_dies_is_replaced(speech_model: Path) -> None:
     options = ("--workers", 2)
     with serving(speech_model, options=options) as server, contextlib.ExitStack() as stack:

@@ -148,6 +148,7 @@ def test_announced_lengths_are_limited(server: Serving) -> None:
         assert field + b" must be a number up to" in answer
 
 
+@pytest.mark.slow
 def test_sigterm_brings_the_transcript_so_far(speech_model: Path) -> None:
     with serving(speech_model, options=("--drain", 0.2)) as server:
 

@@ -113,6 +113,7 @@ def test_a_file_is_what_would_have_been_printed(
         assert contents(tmp_path / "out")[f"one.{format}"] == run_asr(*arguments).stdout
 
 
+@pytest.mark.slow
 def test_what_is_done_and_unchanged_is_not_done_again(
     tmp_path: Path, recordings: Path, model: Path
 ) -> None:
@@ -306,6 +307,7 @@ def test_options_without_effect_are_refused(
     assert message in result.stderr and "Traceback" not in result.stderr
 
 
+@pytest.mark.slow
 def test_ctrl_c_stops_at_once_and_the_same_command_goes_on(tmp_path: Path, model: Path) -> None:
     folder, out = tmp_path / "in", tmp_path / "out"
     folder.mkdir()
@@ -355,6 +357,7 @@ def on_a_terminal(*arguments: object, both: bool = False) -> str:
     return b"".join(shown).decode()
 
 
+@pytest.mark.slow
 def test_progress_within_a_long_file_is_shown_on_a_terminal(tmp_path: Path, model: Path) -> None:
     path = wav(tmp_path / "long.wav", np.resize(SPEECH, 400 * SAMPLE_RATE))
     shown = on_a_terminal("transcribe", path, "-m", model)
@@ -364,6 +367,7 @@ def test_progress_within_a_long_file_is_shown_on_a_terminal(tmp_path: Path, mode
     assert shown.endswith("\r\x1b[K") and "files" not in shown
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("jobs", [1, 2])
 def test_progress_of_several_files_is_shown_on_a_terminal(
     tmp_path: Path, model: Path, jobs: int

@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import pytest
 import soundfile
 
 import asr
@@ -52,6 +53,7 @@ def test_a_person_is_recognised_better_and_others_no_worse(
     assert json.loads((tmp_path / "figures.json").read_text())["accuracy"] > 0.9
 
 
+@pytest.mark.slow
 def test_a_model_that_others_never_could_use_is_refused(
     exported_run: Callable[[str, str], Path], tmp_path: Path
 ) -> None:
@@ -81,6 +83,7 @@ def test_too_few_recordings_are_refused(
     assert "that cannot be read" in result.stderr and "no label for" in result.stderr
 
 
+@pytest.mark.slow
 def test_a_model_without_a_label_for_other_words_is_warned_of(
     exported_run: Callable[[str, str], Path], tmp_path: Path
 ) -> None:

@@ -268,6 +268,7 @@ def check(figures: dict, model: Model) -> None:
         assert 0 < entry["p50_ms"] <= entry["p99_ms"] and entry["rtf"] > 0
 
 
+@pytest.mark.slow
 def test_figures_of_every_kind_of_model(exported: Model, short: None, tmp_path: Path) -> None:
     figures = benchmark(exported, json_file=tmp_path / "new" / "figures.json")
     check(figures, exported)

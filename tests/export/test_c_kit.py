@@ -251,6 +251,7 @@ def test_phonemes_are_those_of_python() -> None:
     assert f'"{"".join(LETTERS.values())}"' in source
 
 
+@pytest.mark.slow
 def test_the_example_builds_as_its_makefile_says(library: Path, tmp_path: Path) -> None:
     kit = shutil.copytree(KIT, tmp_path / "c")
     subprocess.run(["make", "-s", "-C", kit, f"ORT={library}"], check=True)
@@ -260,6 +261,7 @@ def test_the_example_builds_as_its_makefile_says(library: Path, tmp_path: Path) 
     assert [line.split(b"\t")[1] for line in done.stdout.splitlines()] == [b"yes", b"stop", b"left"]
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not ALSA.is_file(), reason="the headers of ALSA are not installed")
 @pytest.mark.skipif(bool(missing()), reason=missing())
 def test_the_alsa_example_spots_what_a_microphone_records(

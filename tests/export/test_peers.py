@@ -54,6 +54,7 @@ def manifest(folder: Path, *texts: str) -> Path:
     return path
 
 
+@pytest.mark.slow
 def test_a_peer_answers_in_a_process_of_its_own() -> None:
     pytest.importorskip("pocketsphinx")
     assert missing(PocketSphinx) == []
@@ -72,6 +73,7 @@ class Broken(PocketSphinx):
         raise RuntimeError("an illegal instruction")
 
 
+@pytest.mark.slow
 def test_a_peer_that_does_not_work_here_says_why() -> None:
     with pytest.raises(PeerError, match="does not work here: RuntimeError: an illegal instruction"):
         Worker(Broken)
@@ -162,6 +164,7 @@ def test_silence_parts_the_streams_of_a_peer() -> None:
     assert set(lengths[:-1]) == {1280} and sum(lengths) == 2000 + round(2.5 * RATE)
 
 
+@pytest.mark.slow
 def test_a_wake_word_beside_those_that_are_installed(tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
     hiss = rng.normal(0.0, 0.01, 10 * RATE).astype(np.float32)

@@ -143,6 +143,7 @@ def test_unusable_models_and_data_raise_at_once(tmp_path: Path) -> None:
         soak(whole, 24.0, data=[tmp_path / "nothing"])
 
 
+@pytest.mark.slow
 def test_the_command(recordings: Path, tmp_path: Path) -> None:
     model, out = tiny_models.streaming_classify(tmp_path / "good.onnx"), tmp_path / "figures.json"
     sounds = ["--data", recordings, "--noise", recordings, "--hours", "0.03"]

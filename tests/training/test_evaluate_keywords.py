@@ -91,6 +91,7 @@ def test_misses_are_shown_by_speaker_and_drawn_by_speaker(
     assert "other speakers, from the 2 here" in " ".join(capsys.readouterr().out.split())
 
 
+@pytest.mark.slow
 def test_one_pass_serves_every_threshold(tmp_path: Path, model: Model) -> None:
     manifest = write_manifest(tmp_path)
     figures = evaluate_keywords(model, manifest, KEYWORDS)

@@ -169,6 +169,7 @@ def test_too_short_sound_and_an_unwritable_picture_raise(tmp_path: Path, recordi
 # Models
 
 
+@pytest.mark.slow
 def test_what_a_label_rests_on_is_where_it_is_said(tmp_path: Path) -> None:
     """A tone of "high" in silence: only its own cells speak for it."""
     model = load(tiny_models.streaming_classify(tmp_path / "keywords.onnx"))
@@ -193,6 +194,7 @@ def test_a_label_that_was_not_detected_is_explained(tmp_path: Path) -> None:
         explain_label(model, tmp_path / "low.wav", "middle")
 
 
+@pytest.mark.slow
 def test_a_word_of_a_transcriber_is_explained_as_it_is_spotted(tmp_path: Path) -> None:
     model = load(tiny_models.streaming_ctc(tmp_path / "speech.onnx"))
     sf.write(tmp_path / "ab.wav", np.concatenate([tones("a", "b"), silence(0.5)]), SAMPLE_RATE)

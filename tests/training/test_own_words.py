@@ -216,6 +216,7 @@ def test_the_settings_make_a_corpus_of_words_and_negatives(found: Survey, tmp_pa
     assert max(e.samples for e in words) < (materials.window + 0.3) * SAMPLE_RATE
 
 
+@pytest.mark.slow
 def test_bundled_negatives_unpack_once(tmp_path: Path) -> None:
     speech, noise = bundled_negatives(tmp_path, 1.0)
     lines = (Path(speech.path) / "manifest.jsonl").read_text(encoding="utf-8").splitlines()
@@ -307,6 +308,7 @@ def kept(tmp_path: Path) -> Path:
     return folder
 
 
+@pytest.mark.slow
 def test_reviews_are_learned_from(
     kept: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -342,6 +344,7 @@ def test_what_nobody_reviewed_is_refused(kept: Path, tmp_path: Path) -> None:
     assert result.returncode == 2 and "go through it with 'asr review" in result.stderr
 
 
+@pytest.mark.slow
 def test_of_half_corrupt_files_the_rest_is_used(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

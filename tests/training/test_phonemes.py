@@ -101,6 +101,7 @@ def test_a_language_model_without_english_words_is_refused(monkeypatch: pytest.M
         pronounce(built([["qqzrxx", "zzqqx"]], 2))
 
 
+@pytest.mark.slow
 def test_the_command_says_what_it_pronounced(tmp_path: Path) -> None:
     write_built([sentence.split() for sentence in SENTENCES], 3, tmp_path / "lm.arpa")
     result = run_asr("lm", "pronounce", tmp_path / "lm.arpa", tmp_path / "said.lm")

@@ -16,7 +16,7 @@ from asr.evaluation.trials import EvaluationError, read_trials
 from asr.events import Detection
 from asr.model import load
 from asr.stream import Stream
-from asr.studies.budget import calibrate_alarms, proof
+from asr.studies.budget import calibrate_alarms, proof, settle
 from tests.support.commands import run_asr, run_python
 from tests.support.tiny_models import FREQUENCIES, SAMPLE_RATE, tones
 
@@ -86,6 +86,7 @@ def listening(model: Path, data: Path) -> tuple[Watcher, Listening]:
     return watcher, listen(watcher, trials, [data / "radio"])
 
 
+@pytest.mark.slow
 def test_processes_that_share_negatives_give_the_same_figures(
     keyword_model: Path, data: Path, tmp_path: Path
 ) -> None:
@@ -113,6 +114,7 @@ def test_processes_that_share_negatives_need_no_torch() -> None:
     assert result.stdout == "False\n", result.stderr
 
 
+@pytest.mark.slow
 def test_processes_give_the_same_tracks_of_typed_keywords(
     speech_model: Path, tmp_path: Path
 ) -> None:
@@ -169,6 +171,23 @@ def test_calibration_keeps_the_budget_and_says_what_it_proves(
     assert second.startswith("this does not prove the budget of 1 an hour")
 
 
+def test_a_budget_may_cost_no_more_words_than_can_be_spared(
+    keyword_model: Path, tmp_path: Path
+) -> None:
+    """Words that are no clearer than what is none of them: keeping silent there misses them."""
+    for number in range(3):
+        write(tmp_path / "words" / "high" / f"{number}.wav", np.pad(nearly(), 4_800))
+    write(tmp_path / "radio" / "0.wav", np.concatenate([QUIET, nearly(0.8), QUIET]))
+    watcher = Watcher(load(keyword_model))
+    trials = read_trials(watcher.model, tmp_path / "words", "").trials
+    found = listen(watcher, trials, [tmp_path / "radio"])
+    deaf, _ = settle(watcher, found, 1.0)
+    assert stream_figures(watcher, found, deaf)["all"]["missed"] == 3
+    thresholds, alarms = settle(watcher, found, 1.0, spare=0.1)
+    row = stream_figures(watcher, found, thresholds)["all"]
+    assert row["missed"] == 0 < row["false_alarms"] == alarms.count
+
+
 def test_a_budget_of_nothing_or_without_sound_is_refused(
     keyword_model: Path, data: Path, tmp_path: Path
 ) -> None:
@@ -186,6 +205,7 @@ def test_the_bound_of_a_count_is_that_of_tables(count: int, bound: float) -> Non
     assert poisson_bound(count) == pytest.approx(bound, abs=0.005)
 
 
+@pytest.mark.slow
 def test_the_commands_measure_and_calibrate_streams(
     keyword_model: Path, data: Path, tmp_path: Path
 ) -> None:

@@ -102,8 +102,6 @@ def test_a_run_leaves_its_metrics_curves_and_checkpoints(trained: Path) -> None:
     assert [entry["step"] for entry in entries[:-1]] == list(range(30, entries[-1]["step"], 30))
     assert all(one["seconds"] <= other["seconds"] for one, other in pairwise(entries))
     assert (trained / "curves.png").read_bytes().startswith(b"\x89PNG\r\n")
-    best = json.loads(load_checkpoint(trained / BEST)["metrics"])
-    assert best == min(entries, key=lambda entry: entry["error"])
 
 
 def test_a_model_is_rebuilt_from_its_checkpoint_alone(trained: Path, trained_words: Path) -> None:
@@ -328,6 +326,13 @@ def test_a_loss_that_is_no_number_ends_the_training(recipe: Path) -> None:
 
 
 # Checkpoints
+
+
+def test_of_weights_with_the_same_error_those_with_the_lowest_loss_are_kept(trained: Path) -> None:
+    entries = metrics(trained)
+    assert len({entry["error"] for entry in entries}) < len(entries)
+    best = json.loads(load_checkpoint(trained / BEST)["metrics"])
+    assert best == min(entries, key=lambda entry: (entry["error"], entry["validation_loss"]))
 
 
 class Harmful:

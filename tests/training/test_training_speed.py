@@ -43,6 +43,7 @@ def test_the_figures_of_a_recipe_add_up(
     assert not config.run.exists()
 
 
+@pytest.mark.slow
 def test_progress_is_one_line_a_stage(
     short: None, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -120,6 +120,7 @@ def search(recipe: Path, name: str, *ranges: str, trials: int | None = None) -> 
     return found
 
 
+@pytest.mark.slow
 def test_a_trial_that_is_worse_than_most_is_cut_short(recipe: Path) -> None:
     planned = search(recipe, "pruned", f"{RATE}=1e-4..1e-2")
     study = open_study(planned)

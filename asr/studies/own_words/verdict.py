@@ -6,7 +6,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from asr.evaluation.report import percent, stretch
-from asr.studies.own_words.build import Order, Result
+from asr.studies.own_words.build import SPARE, Order, Result
 from asr.studies.own_words.survey import Survey
 from features.paths import shown
 
@@ -42,6 +42,11 @@ def verdict(
         f"false alarms: {alarms.count} in {stretch(alarms.hours)}, which proves at most "
         f"{alarms.at_most:.1f} an hour (the budget is {alarms.budget:g})"
     )
+    if row["false_alarms"] > alarms.budget * alarms.hours:
+        yield (
+            f"the budget is not kept: thresholds that keep it would miss more than {SPARE:.0%} of "
+            "what is recognised now; 'asr calibrate' with hours of --negative sets them by it alone"
+        )
     yield f"missing most: {OF_PEOPLE if synthetic else missing(found, result)}"
     yield f"wrote {shown(order.out)}; try it: asr listen --model {shown(order.out)}"
 
