@@ -46,7 +46,8 @@ class AugmentConfig:
         classifier of fixed windows; otherwise silence is put in front and no word is ever cut.
     room_rt60: seconds in which the reverberation falls by 60 dB.
     noise_snr: dB between the active level of the speech and the noise.
-    coloured: share of the noises that is synthetic, from white to brown; all without recordings.
+    voices: share of the noises that is other people talking: a classifier's unknown recordings.
+    coloured: share of the rest that is synthetic, from white to brown; all without recordings.
     microphone_db: gain of a microphone at each octave, in dB. Where it is used, a classifier
         cannot tell a set of recordings, and so its words, by what they were recorded with.
     telephone: the band of a telephone line, or of a recording at 8 kHz.
@@ -71,6 +72,7 @@ class AugmentConfig:
     room_rt60: Range = (0.1, 0.6)
     noise: float = 0.5
     noise_snr: Range = (0.0, 30.0)
+    voices: float = 0.0
     coloured: float = 0.2
     microphone: float = 0.3
     microphone_db: Range = (-6.0, 6.0)
@@ -106,15 +108,21 @@ class AugmentConfig:
 class Augmenter:
     """Changes waveforms at random; the same generator state gives the same sound.
 
-    noises: float32 (samples,) recordings at `sample_rate`, of any length, to draw crops from.
+    noises, voices: float32 (samples,) recordings at `sample_rate`, of any length, to draw crops
+        from.
     """
 
     def __init__(
-        self, config: AugmentConfig, noises: Sequence[np.ndarray], sample_rate: int
+        self,
+        config: AugmentConfig,
+        noises: Sequence[np.ndarray],
+        sample_rate: int,
+        voices: Sequence[np.ndarray] = (),
     ) -> None:
         self.config = config
         self.sample_rate = sample_rate
         self._noises = [noise for noise in noises if len(noise)]
+        self._voices = [voice for voice in voices if len(voice)]
         bank = np.random.default_rng(BANK_SEED)
         length = round(COLOURED_SECONDS * sample_rate)
         slopes = np.linspace(0.0, 2.0, COLOURED_NOISES if config.noise else 0)
@@ -167,6 +175,8 @@ class Augmenter:
         return np.pad(waveform, (int(rng.integers(longest + 1)), 0))
 
     def _noise(self, length: int, rng: np.random.Generator) -> np.ndarray:
+        if self._voices and rng.random() < self.config.voices:
+            return random_crop(self._voices[rng.integers(len(self._voices))], length, rng)
         synthetic = not self._noises or rng.random() < self.config.coloured
         noises = self._coloured if synthetic else self._noises
         return random_crop(noises[rng.integers(len(noises))], length, rng)

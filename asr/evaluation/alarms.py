@@ -24,6 +24,7 @@ from asr.model import Model
 from asr.training.progress import tracked
 from features.activity import spoken_span
 from features.audio import AudioError, stream_audio
+from features.augment import active_power
 
 logger = logging.getLogger(__name__)
 
@@ -124,11 +125,13 @@ def _positives(
 class Surroundings:
     """Sound to put keywords into: stretches of negatives, at a seed; silence if there are none.
 
-    Who says a keyword pauses before and after it: meanwhile the other sound is lower by BELOW_DB.
+    It is as loud as the keyword. Who says that pauses before and after it: meanwhile the other
+    sound is lower by BELOW_DB.
     """
 
     def __init__(self, files: Sequence[Path], sample_rate: int) -> None:
         self._rng = np.random.default_rng(SEED)
+        self._rate = sample_rate
         self._size = round(AROUND_SECONDS * sample_rate)
         self._pause = round(PAUSE_SECONDS * sample_rate)
         some = files[:: 1 + len(files) // SURROUNDINGS]
@@ -142,6 +145,8 @@ class Surroundings:
         sound = self._sounds[self._rng.integers(len(self._sounds))]
         start = self._rng.integers(len(sound))
         stream = np.take(sound, range(start, start + length), mode="wrap").astype(np.float32)
+        if power := active_power(stream, self._rate):
+            stream *= np.float32(np.sqrt(active_power(keyword, self._rate) / power))
         stream[self._size : length - self._size] *= 10.0 ** (-BELOW_DB / 20.0)
         stream[place : place + len(keyword)] += keyword
         return stream, place

@@ -107,6 +107,16 @@ def test_the_same_generator_gives_the_same_sound() -> None:
     assert not np.array_equal(outputs[0][0], outputs[1][0])
 
 
+def test_others_talk_in_their_share_of_the_noises() -> None:
+    config = dataclasses.replace(OFF, noise=1.0, noise_snr=(12.0, 12.0), voices=0.5)
+    augmenter, rng = Augmenter(config, [white(RATE)], RATE, [tone(RATE, 1000.0)]), generator()
+    speech, talking = tone(RATE, 500.0), 0
+    for _ in range(100):
+        spectrum = np.abs(np.fft.rfft(augmenter(speech, rng) - speech)) ** 2
+        talking += spectrum[1000] > 0.5 * spectrum.sum()  # bins of 1 Hz
+    assert 35 <= talking <= 65
+
+
 @pytest.mark.parametrize("snr", [-10.0, 0.0, 7.5, 30.0])
 @pytest.mark.parametrize("pause", [0, RATE // 2, 5 * RATE])
 def test_noise_stands_at_the_snr_whatever_the_pauses(snr: float, pause: int) -> None:

@@ -9,6 +9,7 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 import pytest
 import soundfile
+import torch
 
 from asr.card import Alarms
 from asr.evaluation.streams import Watcher
@@ -24,6 +25,7 @@ from asr.studies.own_words.speakers import guess_speakers
 from asr.studies.own_words.survey import Survey, survey
 from asr.studies.own_words.verdict import verdict
 from asr.training.config import parse_config, parse_toml
+from asr.training.data.batches import epoch_batches
 from asr.training.data.corpus import load_corpus
 from asr.training.data.sources import DataError
 from asr.training.negatives import bundled_negatives
@@ -205,7 +207,8 @@ def test_the_settings_make_a_corpus_of_words_and_negatives(found: Survey, tmp_pa
     assert parse_config(parse_toml(as_toml(config)), "toml") == config
     # Without the bundled speech, which takes a while to decode.
     own = tuple(s for s in config.data.sources if "bundled" not in s.name)
-    corpus = load_corpus(replace(config, data=replace(config.data, sources=own)))
+    config = replace(config, data=replace(config.data, sources=own))
+    corpus = load_corpus(config)
     assert corpus.labels.names == ("stop left", "yes", "_unknown_")
     texts = {example.recording.text for example in corpus.validation}
     assert texts == {"stop left", "yes"}
@@ -214,6 +217,9 @@ def test_the_settings_make_a_corpus_of_words_and_negatives(found: Survey, tmp_pa
     assert sources == {"pieces", "cuts"}
     words = [e for e in corpus.train if e.targets != (2,)]
     assert max(e.samples for e in words) < (materials.window + 0.3) * SAMPLE_RATE
+    silent = replace(config, augment=replace(config.augment, voices=0.0))
+    talked_over, alone = (epoch_batches(one, corpus, 0)[0].inputs for one in (config, silent))
+    assert not torch.equal(talked_over, alone)
 
 
 @pytest.mark.slow
@@ -263,7 +269,8 @@ def test_of_synthetic_voices_the_verdict_asks_for_people(tmp_path: Path) -> None
     found = survey(write(tmp_path, {"hey lamp": voices}))
     right = {"accuracy": 1.0, "accuracy_interval": (0.9, 1.0), "n": 2}
     labels = {"labels": ["hey lamp"], "confusion": [[2]], "recall": {"hey lamp": 1.0}}
-    stream = {"all": {"miss_rate": 0.0, "miss_interval": (0.0, 0.1), "said": 2}}
+    row = {"miss_rate": 0.0, "miss_interval": (0.0, 0.1), "said": 2, "false_alarms": 0}
+    stream = {"all": row}
     thresholds = {"hey lamp": 0.6}
     alarms = Alarms(budget=0.5, hours=10.0, count=0, at_most=0.3, thresholds=thresholds)
     result = Result(load("commands"), right | labels, stream, alarms)
@@ -274,6 +281,9 @@ def test_of_synthetic_voices_the_verdict_asks_for_people(tmp_path: Path) -> None
     assert "of people not trained on" in people and "nothing by these figures" in people
     assert "of synthetic voices not trained on" in synthetic
     assert "missing most: recordings of people" in synthetic
+    assert "the budget is not kept" not in people
+    loud = replace(result, streams={"all": row | {"false_alarms": 6}})
+    assert "the budget is not kept" in "\n".join(verdict(order, found, loud))
 
 
 def test_options_of_folders_are_refused_for_a_toml_file(tmp_path: Path) -> None:

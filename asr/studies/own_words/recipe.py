@@ -77,6 +77,7 @@ AUGMENT = AugmentConfig(
     shift=0.8,
     shift_fraction=0.15,
     noise_snr=(0.0, 30.0),
+    voices=0.4,  # a television, or whoever talks on
     microphone=0.5,
     microphone_db=(-8.0, 8.0),
     telephone=0.2,  # lest a recording at 8 kHz be recognised by its band alone

@@ -13,12 +13,14 @@ from asr.cores import cores
 from asr.training.config import Config
 from asr.training.data.corpus import Corpus
 from asr.training.data.items import Item
-from asr.training.data.labels import Labels
+from asr.training.data.labels import UNKNOWN, Labels
 from asr.training.data.plan import plan_epoch
 from asr.training.data.sounds import Sounds
 from asr.training.data.sources import DataError
 from asr.training.interrupts import ignore_interrupts
 from features.augment import Augmenter
+
+VOICES, VOICE_SECONDS = 100, 1.5  # how many recordings are voices of others, and the shortest
 
 
 @dataclass(frozen=True)
@@ -143,7 +145,9 @@ def epoch_batches(
     """One process's part of the batches of an epoch, augmented. Raises DataError."""
     augmenter = None
     if not config.warm(epoch):
-        augmenter = Augmenter(config.augment, corpus.noises, config.model.mfcc.sample_rate)
+        rate = config.model.mfcc.sample_rate
+        voices = _voices(config, corpus) if config.augment.voices else []
+        augmenter = Augmenter(config.augment, corpus.noises, rate, voices)
     plan = [batch for batch in plan_epoch(config, corpus, epoch) if len(batch) >= world]
     if not plan:
         raise DataError(
@@ -152,3 +156,13 @@ def epoch_batches(
         )
     sounds = sounds_of(config, corpus.labels)
     return batches_of(config)(plan, corpus.noises, augmenter, rank, world, sounds)
+
+
+def _voices(config: Config, corpus: Corpus) -> list[np.ndarray]:
+    """Some of a classifier's unknown recordings, of those that last, for `augment.voices`."""
+    labels = corpus.labels
+    unknown = labels.names.index(UNKNOWN) if UNKNOWN in labels.background else -1
+    shortest = VOICE_SECONDS * config.rate
+    long = [e for e in corpus.train if e.targets[0] == unknown and e.samples >= shortest]
+    rng = np.random.default_rng(config.optimisation.seed)
+    return [long[k].waveform() for k in rng.permutation(len(long))[:VOICES]]
