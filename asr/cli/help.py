@@ -22,7 +22,7 @@ class _Plain:
     """A command whose flags are listed without a type: there is nothing to give after them."""
 
     def __init__(self, *args: Any, help: str | None = None, **options: Any) -> None:
-        super().__init__(*args, help=_flowing(help), **options)
+        super().__init__(*args, help=_flowing(help), **options)  # type: ignore[call-arg]
 
     def get_params(self, ctx: Any) -> list[Any]:
         parameters = super().get_params(ctx)  # type: ignore[misc]

@@ -201,13 +201,17 @@ def _say_where(
     opened: "dict[str, Model]", options: "Options", workers: int | None
 ) -> Callable[[str, int, int | None], None]:
     """What is said when the server has started: on which address and ports."""
+    from asr.serve.guard import LOCAL
+
     scheme = "https" if options.certificate else "http"
 
     def started(host: str, http: int, other: int | None) -> None:
         place = f"[{host}]" if ":" in host else host
         several = f" in {workers} processes" if workers else ""
         note(f"serving {', '.join(opened)}{several} at {scheme}://{place}:{http}; Ctrl-C stops")
-        if other is not None:
+        if options.wyoming is not None:
+            if options.wyoming[0] not in LOCAL:
+                note("warning: Wyoming has no token: any machine that reaches its port may use it")
             note(f"Wyoming at port {other}")
 
     return started

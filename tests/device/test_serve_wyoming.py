@@ -135,6 +135,16 @@ def test_client_that_goes_on_sending_reads_why_it_is_refused(server: Serving) ->
         assert [event.type for event in received] == ["error"]
 
 
+def test_wyoming_that_is_open_to_others_is_warned_about(speech_model: Path) -> None:
+    with serving(speech_model, options=("--wyoming", "0.0.0.0:0")) as server:
+        server.process.terminate()
+        assert server.warnings == [
+            "Wyoming has no token: any machine that reaches its port may use it"
+        ]
+    with serving(speech_model) as server:
+        assert server.warnings == []
+
+
 def test_announced_lengths_are_limited(server: Serving) -> None:
     async def send(header: bytes) -> bytes:
         reader, writer = await asyncio.open_connection("127.0.0.1", server.wyoming)

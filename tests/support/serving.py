@@ -28,6 +28,7 @@ class Serving:
     process: subprocess.Popen[str]
     http: int
     wyoming: int | None
+    warnings: list[str]  # while it started
 
     @property
     def url(self) -> str:
@@ -58,11 +59,14 @@ def serving(*models: Path, options: tuple[object, ...] = (), **changes: str) -> 
 
 def _started(process: subprocess.Popen[str]) -> Serving:
     assert process.stderr is not None
-    lines = (line for line in process.stderr if not line.startswith("warning: "))
-    first, second = next(lines, ""), next(lines, "")
-    http = re.search(r":(\d+); ", first)
-    assert http, first + second
-    return Serving(process, int(http[1]), int(second.rsplit(" ", 1)[1]))
+    lines: list[str] = []
+    while not (lines and lines[-1].startswith("Wyoming at port ")):
+        lines.append(process.stderr.readline().strip())
+        assert lines[-1], lines
+    http = re.search(r":(\d+); ", "\n".join(lines))
+    assert http, lines
+    warnings = [line.removeprefix("warning: ") for line in lines if line.startswith("warning: ")]
+    return Serving(process, int(http[1]), int(lines[-1].rsplit(" ", 1)[1]), warnings)
 
 
 def pcm(audio: np.ndarray) -> bytes:
