@@ -46,7 +46,8 @@ class AugmentConfig:
         classifier of fixed windows; otherwise silence is put in front and no word is ever cut.
     room_rt60: seconds in which the reverberation falls by 60 dB.
     noise_snr: dB between the active level of the speech and the noise.
-    voices: share of the noises that is other people talking: a classifier's unknown recordings.
+    voices: share of the noises that is other people talking: recordings of the training, of a
+        classifier's those of unknown words.
     coloured: share of the rest that is synthetic, from white to brown; all without recordings.
     microphone_db: gain of a microphone at each octave, in dB. Where it is used, a classifier
         cannot tell a set of recordings, and so its words, by what they were recorded with.

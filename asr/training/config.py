@@ -209,10 +209,6 @@ class Config:
                 "optimisation.truncate cuts the gradient of streams; it needs an encoder.block of "
                 "at least 1, in encoder.also, too"
             )
-        if self.augment.voices and not self.classifies:
-            raise ConfigError(
-                "augment.voices takes the unknown words of a classifier; a model of texts has none"
-            )
         silent = [source.name for source in self.data.sources if source.kind == "text"]
         if silent and self.model.head.kind != "lm":
             raise ConfigError(

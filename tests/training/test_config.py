@@ -176,12 +176,6 @@ def test_mistakes_are_named_in_one_line(tmp_path: Path, override: str, named: st
     assert "\n" not in str(caught.value)
 
 
-def test_voices_of_others_are_for_a_classifier(tmp_path: Path) -> None:
-    text = SMALLEST.replace('"classify"', '"ctc"')
-    with pytest.raises(ConfigError, match=r"augment\.voices takes the unknown words of a class"):
-        read(tmp_path, "augment.voices=0.5", text=text)
-
-
 @pytest.mark.parametrize(
     ("fields", "named"),
     [

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 
 import asr.training
 from asr.training.config import Config, parse_config, read_config
-from asr.training.data.batches import Batches, loader
+from asr.training.data.batches import Batches, epoch_batches, loader
 from asr.training.data.cache import CacheError, PcmCache
 from asr.training.data.corpus import (
     NOISE_HELD_OUT,
@@ -832,6 +832,18 @@ def test_augmentation_depends_on_the_draw_alone(words: tuple[Config, Corpus]) ->
         assert torch.equal(one.input_lengths, other.input_lengths)
     plain = list(loader(Batches(plan, corpus.noises, None), workers=0))
     assert not torch.equal(plain[0].inputs, every[0].inputs)
+
+
+def test_others_talk_into_a_text_that_is_learned(sentences: tuple[Config, Corpus]) -> None:
+    config, corpus = sentences
+    silent, talking = (
+        replace(config, augment=replace(config.augment, noise=1.0, voices=voices))
+        for voices in (0.0, 1.0)
+    )
+    alone, talked_over, again = (
+        epoch_batches(one, corpus, 0)[0].inputs for one in (silent, talking, talking)
+    )
+    assert torch.equal(talked_over, again) and not torch.equal(talked_over, alone)
 
 
 def test_long_recordings_are_cut_where_there_is_sound(tmp_path: Path) -> None:

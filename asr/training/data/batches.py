@@ -146,7 +146,8 @@ def epoch_batches(
     augmenter = None
     if not config.warm(epoch):
         rate = config.model.mfcc.sample_rate
-        voices = _voices(config, corpus) if config.augment.voices else []
+        speaks = config.augment.voices and config.model.head.kind != "lm"
+        voices = _voices(config, corpus) if speaks else []
         augmenter = Augmenter(config.augment, corpus.noises, rate, voices)
     plan = [batch for batch in plan_epoch(config, corpus, epoch) if len(batch) >= world]
     if not plan:
@@ -159,10 +160,11 @@ def epoch_batches(
 
 
 def _voices(config: Config, corpus: Corpus) -> list[np.ndarray]:
-    """Some of a classifier's unknown recordings, of those that last, for `augment.voices`."""
-    labels = corpus.labels
-    unknown = labels.names.index(UNKNOWN) if UNKNOWN in labels.background else -1
-    shortest = VOICE_SECONDS * config.rate
-    long = [e for e in corpus.train if e.targets[0] == unknown and e.samples >= shortest]
+    """Some of the recordings that last, of a classifier's those of unknown words."""
+    long = [e for e in corpus.train if e.samples >= VOICE_SECONDS * config.rate]
+    if config.classifies:
+        labels = corpus.labels
+        unknown = labels.names.index(UNKNOWN) if UNKNOWN in labels.background else -1
+        long = [e for e in long if e.targets[0] == unknown]
     rng = np.random.default_rng(config.optimisation.seed)
     return [long[k].waveform() for k in rng.permutation(len(long))[:VOICES]]
