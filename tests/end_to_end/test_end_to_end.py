@@ -54,8 +54,10 @@ def trained_speech(folder: Path) -> Path:
     larger = ("hidden=48", "stem_channels=48", "block=6", "look_ahead=6")
     encoder = [f"model.encoder.{setting}" for setting in larger]
     also = "model.encoder.also=[[6, 0], [0, 0]]"
-    longer = ("optimisation.epochs=50", "optimisation.evaluate_every=150")
-    run("train", write_speech_recipe(folder), *longer, also, *encoder)
+    schedule = [
+        f"optimisation.{s}" for s in ("epochs=38", "learning_rate=8e-3", "evaluate_every=300")
+    ]
+    run("train", write_speech_recipe(folder), *schedule, also, *encoder)
     run("export", run_of(folder / "speech.onnx"), folder / "speech.onnx")
     return folder / "speech.onnx"
 
