@@ -232,7 +232,7 @@ def storage(request: pytest.FixtureRequest, tmp_path: Path) -> str:
 @pytest.mark.slow
 def test_two_processes_share_a_study(recipe: Path, tmp_path: Path, storage: str) -> None:
     """Both begin at once: the grid is drawn once, and each of its points is trained once."""
-    arguments = [recipe, *QUICK, f"out={tmp_path}", f"{RATE}=1e-4|1e-3|3e-3|1e-2"]
+    arguments = [recipe, *QUICK, f"out={tmp_path}", f"{RATE}=1e-4|1e-3|1e-2"]
     options = ["--method", "grid", "--storage", storage]
     commands = [*ASR, "tune", *map(str, arguments), *options]
     both = [
@@ -247,14 +247,14 @@ def test_two_processes_share_a_study(recipe: Path, tmp_path: Path, storage: str)
     ]
     outputs = [process.communicate(timeout=600) for process in both]
     assert [process.returncode for process in both] == [0, 0], outputs
-    assert all("4 complete" in output for output, _ in outputs), outputs
+    assert all("3 complete" in output for output, _ in outputs), outputs
     folder = tmp_path / "words-tune"
     rows = json.loads((folder / "trials.json").read_text())["trials"]
-    assert sorted(row["parameters"][RATE] for row in rows) == ["1e-2", "1e-3", "1e-4", "3e-3"]
-    assert len([*folder.glob("words-*/metrics.jsonl")]) == 4
+    assert sorted(row["parameters"][RATE] for row in rows) == ["1e-2", "1e-3", "1e-4"]
+    assert len([*folder.glob("words-*/metrics.jsonl")]) == 3
     assert len([*folder.glob("*/best.pt")]) == 1
     drawn = sorted(line.split(":")[0] for output, _ in outputs for line in trained(output))
-    assert len(drawn) == len(set(drawn)) == 4
+    assert len(drawn) == len(set(drawn)) == 3
     alone = run_asr("tune", *arguments, "--method", "grid")
     assert alone.returncode == 2 and alone.stderr.count("\n") == 1
     assert "trainings of a search whose study is elsewhere" in alone.stderr
