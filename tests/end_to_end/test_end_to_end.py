@@ -208,18 +208,18 @@ def test_the_frontier_compares_latencies_of_the_same_weights(
     arguments = ["asr", "frontier", run_of(trained_speech), "--json", figures, "--plot", plot]
     result = run_python(  # the real command at some of its latencies
         f"import sys; sys.argv = {[*map(str, arguments)]!r}; "
-        "import asr.studies.frontier; asr.studies.frontier.LOOK_AHEADS = (0, 80); "
+        "import asr.studies.frontier; asr.studies.frontier.LOOK_AHEADS = (0,); "
         "from asr.cli import main; main()"
     )
     assert result.returncode == 0, result.stderr
     points = json.loads(figures.read_text())["points"]
-    assert [p["look_ahead"] for p in points] == [0, 90, 180, None]
+    assert [p["look_ahead"] for p in points] == [0, 180, None]
     assert "whole" in result.stdout and plot.read_bytes().startswith(b"\x89PNG\r\n")
     home = next(
         p for p in points if p["look_ahead"] == asr.load(trained_speech).card.look_ahead / 16
     )
     assert home["figures"]["cer"] < 0.25
-    assert points[0]["macs_per_second"] < points[1]["macs_per_second"] < home["macs_per_second"]
+    assert points[0]["macs_per_second"] < home["macs_per_second"]
     assert {p["parameters"] for p in points} == {asr.load(trained_speech).card.parameters}
 
 
