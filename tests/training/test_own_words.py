@@ -22,7 +22,7 @@ from asr.studies.own_words.materials import gather, window_of
 from asr.studies.own_words.near_misses import near_misses
 from asr.studies.own_words.recipe import NOTHING, as_toml
 from asr.studies.own_words.speakers import guess_speakers
-from asr.studies.own_words.survey import Survey, survey
+from asr.studies.own_words.survey import NOBODY_KNOWN, Survey, survey
 from asr.studies.own_words.verdict import verdict
 from asr.training.config import parse_config, parse_toml
 from asr.training.data.batches import epoch_batches
@@ -70,6 +70,14 @@ def test_speakers_are_guessed_from_names(pattern: str, where: str) -> None:
     guess = guess_speakers(recordings)
     assert guess is not None and guess.where == where
     assert guess.speakers == tuple(who for _ in range(2) for who in people for _ in range(3))
+
+
+def test_names_of_speech_commands_are_taken_at_their_word() -> None:
+    """As in a small part of it: nobody says two words."""
+    names = ["0a7c2a8d_nohash_0", "0b09edd3_nohash_1", "ffd2ba2f_nohash_0", "f953e1af_nohash_2"]
+    guess = guess_speakers([("ab"[n > 1], PurePosixPath(f"{x}.ogg")) for n, x in enumerate(names)])
+    assert guess is not None and guess.where == "before _nohash_"
+    assert guess.speakers == tuple(name[:8] for name in names)
 
 
 @pytest.mark.parametrize(
@@ -282,6 +290,9 @@ def test_of_synthetic_voices_the_verdict_asks_for_people(tmp_path: Path) -> None
     assert "of synthetic voices not trained on" in synthetic
     assert "missing most: recordings of people" in synthetic
     assert "the budget is not kept" not in people
+    nameless = tuple(replace(take, speaker=NOBODY_KNOWN) for take in found.takes)
+    unsaid = verdict(order, replace(found, takes=nameless, speakers=1), result)
+    assert "missing most: who speaks: file names do not say" in "\n".join(unsaid)
     loud = replace(result, streams={"all": row | {"false_alarms": 6}})
     assert "the budget is not kept" in "\n".join(verdict(order, found, loud))
 

@@ -30,7 +30,7 @@ def guess_speakers(recordings: Sequence[Named]) -> Guess | None:
     """Guess who speaks from sub-folders or file names; None if no rule gives plausible speakers.
 
     Plausible: several, each with several recordings, and most of them with several words, where
-    there are several.
+    there are several. NOHASH says it outright.
     """
     rules: list[tuple[str, Callable[[Named], str]]] = [
         ("in the folder under the word", _folder),
@@ -41,7 +41,8 @@ def guess_speakers(recordings: Sequence[Named]) -> Guess | None:
     ]
     for where, rule in rules:
         names = [rule(recording) for recording in recordings]
-        if _plausible(recordings, names):
+        outright = rule is _before_nohash and len(set(names)) > 1 and _named(names)
+        if outright or _plausible(recordings, names):
             # A recording that the rule does not fit is a speaker of its own.
             speakers = tuple(
                 name or str(path) for name, (_, path) in zip(names, recordings, strict=True)
@@ -78,10 +79,15 @@ def _stem(recording: Named) -> str:
     return "" if stem.isdigit() or LETTERS_THEN_NUMBER.fullmatch(stem) else stem
 
 
+def _named(names: Sequence[str]) -> bool:
+    """Whether a rule fits nearly all recordings."""
+    return sum(map(bool, names)) >= NAMED_SHARE * len(names)
+
+
 def _plausible(recordings: Sequence[Named], names: Sequence[str]) -> bool:
-    named = [(word, name) for (word, _), name in zip(recordings, names, strict=True) if name]
-    if len(named) < NAMED_SHARE * len(recordings):
+    if not _named(names):
         return False
+    named = [(word, name) for (word, _), name in zip(recordings, names, strict=True) if name]
     words_of = defaultdict(set)
     for word, name in named:
         words_of[name].add(word)

@@ -17,6 +17,7 @@ from features.paths import shown
 
 HELD_OUT = 0.2  # share of the speakers, or of the recordings, that is not trained on
 FEWEST = 3  # recordings of a word of which one can be held out
+NOBODY_KNOWN = "unknown"  # the speaker of all recordings, where their names do not say
 OTHERS = ("unknown", "other", "negative")  # in names of folders that hold none of the words
 LEAF_SHARE = 1.5  # how many times fewer folders at the bottom than at the top are the words
 
@@ -164,7 +165,7 @@ def _with_speakers(
                 "speakers: none can be read from the file names, so single recordings are held out "
                 "and other people may be recognised worse; --speaker names them"
             )
-            return [replace(take, speaker="unknown") for take in takes]
+            return [replace(take, speaker=NOBODY_KNOWN) for take in takes]
         names, where = list(guess.speakers), guess.where
     example = takes[0].path.relative_to(root)
     notes.append(
@@ -237,7 +238,7 @@ def hold_out(takes: Sequence[Take], notes: list[str]) -> tuple[list[Take], bool]
             f"({min(counts.values())}), one must be kept to measure by; record {FEWEST} of each "
             "word at least ('asr record')"
         )
-    if len(speakers) == 1 and speakers[0] != "unknown":
+    if len(speakers) == 1 and speakers[0] != NOBODY_KNOWN:
         notes.append("one speaker only: the figures say how this voice is recognised, no other")
     return sorted(marked, key=lambda take: take.path), False
 

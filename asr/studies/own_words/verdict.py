@@ -7,7 +7,7 @@ import numpy as np
 
 from asr.evaluation.report import percent, stretch
 from asr.studies.own_words.build import SPARE, Order, Result
-from asr.studies.own_words.survey import Survey
+from asr.studies.own_words.survey import NOBODY_KNOWN, Survey
 from features.paths import shown
 
 WORST_PAIRS = 3
@@ -71,6 +71,8 @@ def missing(found: Survey, result: Result) -> str:
     own = result.accuracy
     fewest = min(found.counts, key=lambda word: found.counts[word])
     weak = own["accuracy"] < GOOD_SHARE
+    if found.takes[0].speaker == NOBODY_KNOWN:
+        return "who speaks: file names do not say; --speaker, or a folder for each person, does"
     if found.speakers < 2:
         return "speakers: all recordings are of one voice, as far as the names say"
     if weak and found.speakers < FEW_SPEAKERS:
