@@ -23,6 +23,7 @@ from export.export import rewrite_card
 
 LOWEST, HIGHEST = 0.2, 0.99
 GRID = np.append(np.round(np.arange(LOWEST, HIGHEST + 0.005, 0.01), 2), 1.0)
+LIKELY = 0.5  # below it something else is more likely than the keyword
 FOLDS = 2  # parts of the negatives of which one is counted with thresholds chosen on the rest
 
 
@@ -112,7 +113,7 @@ def choose(watcher: Watcher, listening: Listening, budget: float, spare: float) 
     At first no keyword may give an alarm; then, one after the other, those that the budget allows
     go to the keyword that wins most by them. Of thresholds that do equally well the middle one is
     taken. Where that gives up more than the share `spare` of what the lowest threshold recognises,
-    the budget is not kept, but the highest threshold taken that does not.
+    the budget is not kept, but the highest threshold taken that does not, or LIKELY.
     """
     left = math.floor(budget * listening.hours)
     counts = {k.text: count(listening, k.text) for k in watcher.keywords}
@@ -155,13 +156,15 @@ def _best(counts: Counts, alarms: int) -> int:
 
 def _settled(counts: Counts, alarms: int, spare: float) -> float:
     """The middle one of the thresholds with the most hits of those with so many alarms at most; the
-    highest if none has; the highest that keeps all hits but `spare`, if these do not."""
+    highest if none has. If it does not keep all hits but `spare`, the highest that does, but none
+    below LIKELY for that."""
+    best = _best(counts, alarms)
+    good = GRID[(counts.alarms <= alarms) & (counts.hits == best)]
+    settled = float(good[len(good) // 2] if len(good) else GRID[-1])
     least = (1.0 - spare) * counts.hits.max(initial=0)
-    if _best(counts, alarms) < least:
-        return float(GRID[counts.hits >= least][-1])
-    allowed = counts.alarms <= alarms
-    good = GRID[allowed & (counts.hits == _best(counts, alarms))]
-    return float(good[len(good) // 2] if len(good) else GRID[-1])
+    if best >= least:
+        return settled
+    return min(settled, max(LIKELY, float(GRID[counts.hits >= least][-1])))
 
 
 def proof(alarms: Alarms, streams: int) -> list[str]:
