@@ -18,18 +18,11 @@ os.environ["OMP_NUM_THREADS"] = "1"
 
 # How long an example takes says more about the machine than about the code.
 settings.register_profile("earshot", deadline=None)
-settings.register_profile("quick", deadline=None, max_examples=20)
 settings.load_profile("earshot")
 
 # A shell starts what it puts in the background deaf to Ctrl-C, and programs that tests start and
 # interrupt would inherit that.
 signal.signal(signal.SIGINT, signal.default_int_handler)
-
-
-def pytest_configure(config: pytest.Config) -> None:
-    """Fewer examples of each property in the loop of a contributor."""
-    if config.option.markexpr == "not slow":
-        settings.load_profile("quick")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
