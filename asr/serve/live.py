@@ -142,9 +142,8 @@ def _chosen(
     return engine, service.decoding_with(**changes)
 
 
-def _keyword(fields: Any) -> Keyword:
-    if isinstance(fields, str):
-        return parse_keyword(_text(fields))
+def _keyword(entry: Any) -> Keyword:
+    fields = {"text": entry} if isinstance(entry, str) else entry
     if not isinstance(fields, dict) or not {"text"} <= fields.keys() <= {"text", "threshold"}:
         raise RefusedError('a keyword is "hey lamp=0.7", or {"text": ..., "threshold": 0.7}')
     threshold = fields.get("threshold")

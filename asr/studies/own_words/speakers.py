@@ -41,7 +41,9 @@ def guess_speakers(recordings: Sequence[Named]) -> Guess | None:
     ]
     for where, rule in rules:
         names = [rule(recording) for recording in recordings]
-        outright = rule is _before_nohash and len(set(names)) > 1 and _named(names)
+        if sum(map(bool, names)) < NAMED_SHARE * len(names):
+            continue
+        outright = rule is _before_nohash and len(set(names)) > 1
         if outright or _plausible(recordings, names):
             # A recording that the rule does not fit is a speaker of its own.
             speakers = tuple(
@@ -79,14 +81,7 @@ def _stem(recording: Named) -> str:
     return "" if stem.isdigit() or LETTERS_THEN_NUMBER.fullmatch(stem) else stem
 
 
-def _named(names: Sequence[str]) -> bool:
-    """Whether a rule fits nearly all recordings."""
-    return sum(map(bool, names)) >= NAMED_SHARE * len(names)
-
-
 def _plausible(recordings: Sequence[Named], names: Sequence[str]) -> bool:
-    if not _named(names):
-        return False
     named = [(word, name) for (word, _), name in zip(recordings, names, strict=True) if name]
     words_of = defaultdict(set)
     for word, name in named:

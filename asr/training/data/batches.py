@@ -13,7 +13,7 @@ from asr.cores import cores
 from asr.training.config import Config
 from asr.training.data.corpus import Corpus
 from asr.training.data.items import Item
-from asr.training.data.labels import UNKNOWN, Labels
+from asr.training.data.labels import Labels
 from asr.training.data.plan import plan_epoch
 from asr.training.data.sounds import Sounds
 from asr.training.data.sources import DataError
@@ -146,9 +146,7 @@ def epoch_batches(
     augmenter = None
     if not config.warm(epoch):
         rate = config.model.mfcc.sample_rate
-        speaks = config.augment.voices and config.model.head.kind != "lm"
-        voices = _voices(config, corpus) if speaks else []
-        augmenter = Augmenter(config.augment, corpus.noises, rate, voices)
+        augmenter = Augmenter(config.augment, corpus.noises, rate, _voices(config, corpus))
     plan = [batch for batch in plan_epoch(config, corpus, epoch) if len(batch) >= world]
     if not plan:
         raise DataError(
@@ -160,11 +158,12 @@ def epoch_batches(
 
 
 def _voices(config: Config, corpus: Corpus) -> list[np.ndarray]:
-    """Some of the recordings that last, of a classifier's those of unknown words."""
+    """What `augment.voices` draws from: some of the recordings that last, of a classifier's those
+    of unknown words."""
+    if not config.augment.voices or config.model.head.kind == "lm":
+        return []
     long = [e for e in corpus.train if e.samples >= VOICE_SECONDS * config.rate]
     if config.classifies:
-        labels = corpus.labels
-        unknown = labels.names.index(UNKNOWN) if UNKNOWN in labels.background else -1
-        long = [e for e in long if e.targets[0] == unknown]
+        long = [e for e in long if e.targets[0] == corpus.labels.unknown]
     rng = np.random.default_rng(config.optimisation.seed)
     return [long[k].waveform() for k in rng.permutation(len(long))[:VOICES]]

@@ -48,6 +48,11 @@ class Labels:
         """Labels that are scored but never reported."""
         return tuple(name for name in (UNKNOWN, SILENCE) if name in self._index)
 
+    @property
+    def unknown(self) -> int:
+        """The number of the label of unknown words; -1 if there is none."""
+        return self._index.get(UNKNOWN, -1)
+
     def _normal(self, name: str) -> str:
         return plain_label(name) if self.task == "classify" else name
 

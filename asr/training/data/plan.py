@@ -14,7 +14,7 @@ import numpy as np
 from asr.training.config import Config, SourceConfig
 from asr.training.data.corpus import Corpus, Example
 from asr.training.data.items import Item
-from asr.training.data.labels import SILENCE, UNKNOWN, Labels
+from asr.training.data.labels import SILENCE, Labels
 from asr.training.data.shards import TarPcm
 from asr.training.data.sources import DataError
 
@@ -188,10 +188,9 @@ def _surround(config: Config, items: list[Item], item: Item, rng: np.random.Gene
 def _draw_classes(config: Config, corpus: Corpus, rng: np.random.Generator) -> list[Item]:
     """Words by their balance, then the wanted shares of unknown words and of silence."""
     data, labels = config.data, corpus.labels
-    unknown = labels.names.index(UNKNOWN) if UNKNOWN in labels.background else -1
     drawn = [e for e in corpus.train if _source_of(config, e).weight > 0.0]
-    words = [e for e in drawn if e.targets[0] != unknown]
-    others = [e for e in drawn if e.targets[0] == unknown]
+    words = [e for e in drawn if e.targets[0] != labels.unknown]
+    others = [e for e in drawn if e.targets[0] == labels.unknown]
     if not words:
         raise DataError("none of head.labels occurs in the recordings; check the spelling")
     has_silence = SILENCE in labels.background
