@@ -142,6 +142,9 @@ class OptimisationConfig:
     consistency: weight of the difference between what two views of the same utterance, masked
         apart, give at each frame of a transcription (0.2 is usual; then each utterance is computed
         twice, and `augment.time_masks` should be many), or 0 for one view;
+    mmi: share of the loss of phonemes (`head.phonemes`) that sets the right ones against all others
+        that might be said (see asr.training.mmi); the rest is CTC alone. For weights that CTC
+        has trained; 0.9 is usual;
     truncate: encoder frames after which the gradient of a stream is cut, for long recordings: the
         state goes on, and memory holds the activations of one piece at a time; 0: never;
     start: a run, checkpoint, exported .onnx file or bundled model whose weights a new training
@@ -162,6 +165,7 @@ class OptimisationConfig:
     precision: Literal["auto", "bf16", "fp32"] = "auto"
     label_smoothing: float = 0.0
     consistency: float = 0.0
+    mmi: float = 0.0
     workers: int = 2
     evaluate_every: int = 250
     truncate: int = 0
@@ -178,6 +182,8 @@ class OptimisationConfig:
             raise ConfigError("optimisation.truncate must not be negative")
         if self.consistency < 0.0:
             raise ConfigError("optimisation.consistency must not be negative; 0 takes one view")
+        if not 0.0 <= self.mmi <= 1.0:
+            raise ConfigError("optimisation.mmi is a share of the loss, in 0..1")
         if self.minutes < 0.0:
             raise ConfigError("optimisation.minutes must not be negative; 0 sets no limit")
         if min(self.batch_seconds, self.learning_rate, self.clip) <= 0:
@@ -209,6 +215,8 @@ class Config:
                 "optimisation.truncate cuts the gradient of streams; it needs an encoder.block of "
                 "at least 1, in encoder.also, too"
             )
+        if self.optimisation.mmi and not self.model.head.phonemes:
+            raise ConfigError("optimisation.mmi is of phonemes; it needs head.phonemes")
         silent = [source.name for source in self.data.sources if source.kind == "text"]
         if silent and self.model.head.kind != "lm":
             raise ConfigError(

@@ -10,13 +10,21 @@ from torch.nn import functional
 from asr.phonemes import SOUNDS
 from asr.training.config import Config, ConfigError, OptimisationConfig
 from asr.training.data.batches import Batch
+from asr.training.mmi import Phonotactics
 from features.augment import AugmentConfig
 
 
 def batch_loss(
-    network: nn.Module, batch: Batch, config: Config, augment: AugmentConfig | None = None
+    network: nn.Module,
+    batch: Batch,
+    config: Config,
+    augment: AugmentConfig | None = None,
+    phonotactics: Phonotactics | None = None,
 ) -> Tensor:
     """Loss summed over this process's part of a batch, divided by the targets of the whole.
+
+    phonotactics: what `optimisation.mmi` sets the phonemes of each text against; without it their
+    loss is that of CTC.
 
     With `augment` and `optimisation.consistency`, a transcription is learned from two views of each
     utterance that are masked apart (see `_inconsistency`).
@@ -49,6 +57,9 @@ def batch_loss(
         total = _ctc_loss(letters, frame_lengths, batch.targets, batch.target_lengths)
         if reads_sounds:
             total = total + _ctc_loss(sounds, frame_lengths, batch.sounds, batch.sound_lengths)
+            if phonotactics is not None:
+                others = _log_odds_of_others(sounds, frame_lengths, batch, phonotactics)
+                total = total + options.mmi * others
         if views == 2:
             total = total + options.consistency * _inconsistency(letters, frame_lengths)
             total = total + options.consistency * _inconsistency(sounds, frame_lengths)
@@ -63,6 +74,8 @@ def _ctc_loss(
     log_probs: [batch, frames, labels]; targets: of all rows, one after the other.
     """
     given = target_lengths > 0
+    if not given.any():
+        return log_probs.new_zeros(())
     return functional.ctc_loss(
         log_probs[given].transpose(0, 1),
         targets,
@@ -71,6 +84,20 @@ def _ctc_loss(
         reduction="sum",
         zero_infinity=True,
     )
+
+
+def _log_odds_of_others(
+    log_probs: Tensor, frame_lengths: Tensor, batch: Batch, phonotactics: Phonotactics
+) -> Tensor:
+    """What makes the CTC loss of phonemes one of maximum mutual information: the sum over whatever
+    might be said, divided by how likely each text is before it is said, of the rows that have
+    phonemes."""
+    given = batch.sound_lengths > 0
+    if not given.any():
+        return log_probs.new_zeros(())
+    texts = batch.sounds.split(batch.sound_lengths[given].tolist())
+    everything = phonotactics.log_partition(log_probs[given], frame_lengths[given])
+    return (everything - phonotactics.log_probs(texts)).sum()
 
 
 def _twice(batch: Batch) -> Batch:

@@ -20,6 +20,7 @@ from asr.training.data.batches import epoch_batches, sounds_of
 from asr.training.data.corpus import Corpus, load_corpus, warn_of_untaught
 from asr.training.data.sounds import Sounds
 from asr.training.losses import in_bf16
+from asr.training.mmi import Phonotactics
 from asr.training.network.acoustic import AcousticModel
 from asr.training.network.language import LanguageModel
 from asr.training.pretrained import read_pretrained
@@ -39,7 +40,8 @@ class TrainingError(EarshotError, RuntimeError):
 class Run:
     """Everything that changes while a model trains.
 
-    until: when it must end at the latest, by `time.monotonic`.
+    until: when it must end at the latest, by `time.monotonic`; phonotactics: of the texts it learns
+    from, for `optimisation.mmi`.
     """
 
     config: Config
@@ -54,6 +56,7 @@ class Run:
     world: int = 1
     observers: Sequence["Observer"] = ()
     until: float = math.inf
+    phonotactics: Phonotactics | None = None
 
     @property
     def metric(self) -> str:
@@ -95,6 +98,8 @@ def start_run(config: Config, device: torch.device, rank: int, world: int) -> Ru
     )
     averaged = AveragedModel(model, multi_avg_fn=partial(_average, options.ema))
     run = Run(config, corpus, model, averaged, optimiser, Progress(), [], device, rank, world)
+    if options.mmi and sounds:
+        run.phonotactics = _phonotactics(config, corpus, sounds).to(device)
     if rank == 0:
         parameters = sum(p.numel() for p in model.parameters())
         print(
@@ -116,6 +121,14 @@ def _warn_of_unsaid(corpus: Corpus, sounds: Sounds, rank: int) -> None:
             len(unsaid),
             unsaid[0],
         )
+
+
+def _phonotactics(config: Config, corpus: Corpus, sounds: Sounds) -> Phonotactics:
+    """Of the texts to train on, each as heavy as its source."""
+    said = [
+        (sounds.of(e.targets), config.data.sources[e.recording.source].weight) for e in corpus.train
+    ]
+    return Phonotactics.of((text, weight) for text, weight in said if text)
 
 
 def _take_weights(model: AcousticModel | LanguageModel, start: Path) -> None:

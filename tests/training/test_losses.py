@@ -5,11 +5,13 @@ from dataclasses import replace
 
 import pytest
 import torch
+from torch import Tensor
 
 from asr.training import losses
 from asr.training.config import Config, ConfigError, DataConfig, OptimisationConfig
 from asr.training.data.batches import Batch
 from asr.training.losses import batch_loss, in_bf16, precision
+from asr.training.mmi import Phonotactics
 from asr.training.network.acoustic import AcousticModel, ModelConfig
 from asr.training.network.encoders import EncoderConfig
 from asr.training.network.heads import HeadConfig
@@ -92,3 +94,46 @@ def test_views_that_are_masked_apart_cost_their_difference() -> None:
 
 def test_validation_looks_once() -> None:
     assert loss(5.0, None) == loss(0.0, None)
+
+
+READS_SOUNDS = replace(
+    CONFIG, model=replace(CONFIG.model, head=replace(CONFIG.model.head, phonemes=True))
+)
+
+
+def test_mutual_information_falls_by_training_and_never_below_nothing() -> None:
+    model = AcousticModel(READS_SOUNDS.model, labels=3)
+    phonotactics = Phonotactics.of([((2, 3, 4), 1.0)])
+    options = replace(CONFIG.optimisation, precision="fp32")
+    optimiser = torch.optim.Adam(model.parameters(), lr=0.05)
+
+    def over_ctc() -> Tensor:
+        """How far the loss is above that of CTC, by all of `optimisation.mmi`."""
+        config = replace(READS_SOUNDS, optimisation=replace(options, mmi=1.0))
+        return batch_loss(model, utterances(), config, None, phonotactics)
+
+    ctc = batch_loss(model, utterances(), READS_SOUNDS).item()
+    first = over_ctc().item()
+    assert first != pytest.approx(ctc, rel=1e-3)
+    for _ in range(40):
+        optimiser.zero_grad()
+        over_ctc().backward()
+        optimiser.step()
+    assert 0.0 <= over_ctc().item() < 0.25 * first
+
+
+def test_a_batch_without_phonemes_has_nothing_to_set_against_others() -> None:
+    model = AcousticModel(READS_SOUNDS.model, labels=3)
+    batch = replace(
+        utterances(),
+        sounds=torch.zeros(0, dtype=torch.long),
+        sound_lengths=torch.tensor([0, 0]),
+    )
+    config = replace(READS_SOUNDS, optimisation=replace(CONFIG.optimisation, mmi=1.0))
+    with_others = batch_loss(model, batch, config, None, Phonotactics.of([((2, 3), 1.0)]))
+    assert with_others.item() == batch_loss(model, batch, config).item()
+
+
+def test_mutual_information_needs_phonemes() -> None:
+    with pytest.raises(ConfigError, match=r"needs head\.phonemes"):
+        replace(CONFIG, optimisation=replace(CONFIG.optimisation, mmi=0.9))
