@@ -149,7 +149,10 @@ class OptimisationConfig:
         state goes on, and memory holds the activations of one piece at a time; 0: never;
     start: a run, checkpoint, exported .onnx file or bundled model whose weights a new training
         begins with, all that have the same name and shape; to refine a model on other recordings,
-        or to give it other words.
+        or to give it other words;
+    teacher: a run, checkpoint, exported .onnx file or bundled model, usually larger, whose answers
+        a classifier learns, too; it has the same labels, and takes in the same sound;
+    taught: share of the loss that is the difference from the teacher.
     """
 
     epochs: int = 30
@@ -170,6 +173,8 @@ class OptimisationConfig:
     evaluate_every: int = 250
     truncate: int = 0
     start: str = ""
+    teacher: str = ""
+    taught: float = 0.5
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -184,6 +189,8 @@ class OptimisationConfig:
             raise ConfigError("optimisation.consistency must not be negative; 0 takes one view")
         if not 0.0 <= self.mmi <= 1.0:
             raise ConfigError("optimisation.mmi is a share of the loss, in 0..1")
+        if not 0.0 <= self.taught <= 1.0:
+            raise ConfigError("optimisation.taught is a share of the loss, in 0..1")
         if self.minutes < 0.0:
             raise ConfigError("optimisation.minutes must not be negative; 0 sets no limit")
         if min(self.batch_seconds, self.learning_rate, self.clip) <= 0:
@@ -217,6 +224,8 @@ class Config:
             )
         if self.optimisation.mmi and not self.model.head.phonemes:
             raise ConfigError("optimisation.mmi is of phonemes; it needs head.phonemes")
+        if self.optimisation.teacher and not self.classifies:
+            raise ConfigError("optimisation.teacher is for classifiers (head.kind = 'classify')")
         silent = [source.name for source in self.data.sources if source.kind == "text"]
         if silent and self.model.head.kind != "lm":
             raise ConfigError(
@@ -285,10 +294,10 @@ def settle_paths(tree: dict[str, Any], folder: Path) -> None:
     tables: list[Any] = []
     if isinstance(data := tree.get("data"), dict) and isinstance(data.get("sources"), list):
         tables += [(source, name) for source in data["sources"] for name in ("path", "texts")]
-    tables.append((tree.get("optimisation"), "start"))
+    tables += [(tree.get("optimisation"), name) for name in ("start", "teacher")]
     for table, name in tables:
         path = table.get(name) if isinstance(table, dict) else None
-        if name == "start" and path in bundled_models():
+        if name in ("start", "teacher") and path in bundled_models():
             continue
         if isinstance(path, str) and path and not path.startswith(("$", "~")):
             table[name] = str(folder / path)

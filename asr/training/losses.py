@@ -10,8 +10,12 @@ from torch.nn import functional
 from asr.phonemes import SOUNDS
 from asr.training.config import Config, ConfigError, OptimisationConfig
 from asr.training.data.batches import Batch
+from asr.training.guides import NO_GUIDES, Guides
 from asr.training.mmi import Phonotactics
+from asr.training.network.acoustic import AcousticModel
 from features.augment import AugmentConfig
+
+TEMPERATURE = 2.0  # at which a teacher tells how alike the labels are
 
 
 def batch_loss(
@@ -19,18 +23,14 @@ def batch_loss(
     batch: Batch,
     config: Config,
     augment: AugmentConfig | None = None,
-    phonotactics: Phonotactics | None = None,
+    guides: Guides = NO_GUIDES,
 ) -> Tensor:
     """Loss summed over this process's part of a batch, divided by the targets of the whole.
-
-    phonotactics: what `optimisation.mmi` sets the phonemes of each text against; without it their
-    loss is that of CTC.
 
     With `augment` and `optimisation.consistency`, a transcription is learned from two views of each
     utterance that are masked apart (see `_inconsistency`).
     """
     options = config.optimisation
-    reads_sounds = config.model.head.phonemes
     views = 2 if augment and options.consistency and config.model.head.kind == "ctc" else 1
     if views == 2:
         batch = _twice(batch)
@@ -38,32 +38,61 @@ def batch_loss(
         wanted = {}
         if batch.search.any():
             wanted["wanted"] = torch.where(batch.search, batch.targets, -1)
-        if reads_sounds:
+        if config.model.head.phonemes:
             wanted["sounds"] = True
         log_probs, frame_lengths = network(batch.inputs, batch.input_lengths, augment, **wanted)
     if config.model.head.kind == "classify":
         smoothing = options.label_smoothing if augment else 0.0
-        total = functional.cross_entropy(
-            log_probs.squeeze(1), batch.targets, reduction="sum", label_smoothing=smoothing
-        )
+        total = _classification_loss(log_probs.squeeze(1), batch, options, smoothing, guides)
     elif config.model.head.kind == "lm":
         time = torch.arange(log_probs.shape[1], device=log_probs.device)
         rows = log_probs[time < frame_lengths[:, None]]
         total = functional.nll_loss(rows, batch.targets, reduction="sum")
     else:
-        letters, sounds = log_probs, log_probs[..., :0]
-        if reads_sounds:
-            letters, sounds = log_probs.tensor_split([-len(SOUNDS)], dim=-1)
-        total = _ctc_loss(letters, frame_lengths, batch.targets, batch.target_lengths)
-        if reads_sounds:
-            total = total + _ctc_loss(sounds, frame_lengths, batch.sounds, batch.sound_lengths)
-            if phonotactics is not None:
-                others = _log_odds_of_others(sounds, frame_lengths, batch, phonotactics)
-                total = total + options.mmi * others
+        total = _transcription_loss(log_probs, frame_lengths, batch, config, guides)
         if views == 2:
-            total = total + options.consistency * _inconsistency(letters, frame_lengths)
-            total = total + options.consistency * _inconsistency(sounds, frame_lengths)
+            total = total + options.consistency * _inconsistency(log_probs, frame_lengths)
     return total / (views * batch.weight)
+
+
+def _classification_loss(
+    log_probs: Tensor, batch: Batch, options: OptimisationConfig, smoothing: float, guides: Guides
+) -> Tensor:
+    """Of [batch, labels], summed over the rows."""
+    losses = functional.cross_entropy(
+        log_probs, batch.targets, reduction="none", label_smoothing=smoothing
+    )
+    if guides.teacher is not None:
+        unlike = _unlike(guides.teacher, log_probs, batch)
+        taught = options.taught * ~batch.search  # of which the teacher has another moment
+        losses = torch.lerp(losses, unlike, taught)
+    return losses.sum()
+
+
+def _transcription_loss(
+    log_probs: Tensor, frame_lengths: Tensor, batch: Batch, config: Config, guides: Guides
+) -> Tensor:
+    """Of [batch, frames, labels of letters, then those of phonemes], summed over the rows."""
+    if not config.model.head.phonemes:
+        return _ctc_loss(log_probs, frame_lengths, batch.targets, batch.target_lengths)
+    letters, sounds = log_probs.tensor_split([-len(SOUNDS)], dim=-1)
+    total = _ctc_loss(letters, frame_lengths, batch.targets, batch.target_lengths)
+    total = total + _ctc_loss(sounds, frame_lengths, batch.sounds, batch.sound_lengths)
+    if guides.phonotactics is not None:
+        others = _log_odds_of_others(sounds, frame_lengths, batch, guides.phonotactics)
+        total = total + config.optimisation.mmi * others
+    return total
+
+
+def _unlike(teacher: AcousticModel, log_probs: Tensor, batch: Batch) -> Tensor:
+    """How far [batch, labels] are from what a teacher makes of the same sound without masks: the
+    Kullback-Leibler divergence of each, softened (Hinton et al., 2015)."""
+    with torch.no_grad():
+        answers, _ = teacher(batch.inputs, batch.input_lengths)
+    wanted = (answers.squeeze(1) / TEMPERATURE).log_softmax(-1)
+    given = (log_probs / TEMPERATURE).log_softmax(-1)
+    divergence = functional.kl_div(given, wanted, reduction="none", log_target=True).sum(-1)
+    return TEMPERATURE**2 * divergence
 
 
 def _ctc_loss(

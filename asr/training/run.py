@@ -13,14 +13,13 @@ import torch
 from torch import Tensor
 from torch.optim.swa_utils import AveragedModel
 
-from asr.model import bundled_models, model_path
 from asr.training.checkpoint import LAST, Progress, best_checkpoint, build_model, load_checkpoint
-from asr.training.config import Config, expand, parse_config
+from asr.training.config import Config, parse_config
 from asr.training.data.batches import epoch_batches, sounds_of
 from asr.training.data.corpus import Corpus, load_corpus, warn_of_untaught
 from asr.training.data.sounds import Sounds
+from asr.training.guides import Guides, guides_of, named_weights
 from asr.training.losses import in_bf16
-from asr.training.mmi import Phonotactics
 from asr.training.network.acoustic import AcousticModel
 from asr.training.network.language import LanguageModel
 from asr.training.pretrained import read_pretrained
@@ -40,8 +39,7 @@ class TrainingError(EarshotError, RuntimeError):
 class Run:
     """Everything that changes while a model trains.
 
-    until: when it must end at the latest, by `time.monotonic`; phonotactics: of the texts it learns
-    from, for `optimisation.mmi`.
+    until: when it must end at the latest, by `time.monotonic`.
     """
 
     config: Config
@@ -52,11 +50,11 @@ class Run:
     progress: Progress
     history: list[dict[str, Any]]
     device: torch.device
+    guides: Guides
     rank: int = 0
     world: int = 1
     observers: Sequence["Observer"] = ()
     until: float = math.inf
-    phonotactics: Phonotactics | None = None
 
     @property
     def metric(self) -> str:
@@ -85,8 +83,7 @@ def start_run(config: Config, device: torch.device, rank: int, world: int) -> Ru
     model = build_model(config, len(corpus.labels.names))
     model.encoder.truncate = options.truncate
     if options.start:
-        bundled = options.start in bundled_models()
-        _take_weights(model, model_path(options.start) if bundled else expand(options.start))
+        _take_weights(model, named_weights(options.start))
     elif isinstance(model, AcousticModel):
         _fit_normalisation(model, config, corpus)
     model.to(device)
@@ -97,9 +94,10 @@ def start_run(config: Config, device: torch.device, rank: int, world: int) -> Ru
         fused=True,
     )
     averaged = AveragedModel(model, multi_avg_fn=partial(_average, options.ema))
-    run = Run(config, corpus, model, averaged, optimiser, Progress(), [], device, rank, world)
-    if options.mmi and sounds:
-        run.phonotactics = _phonotactics(config, corpus, sounds).to(device)
+    guides = guides_of(config, corpus, sounds, device)
+    run = Run(
+        config, corpus, model, averaged, optimiser, Progress(), [], device, guides, rank, world
+    )
     if rank == 0:
         parameters = sum(p.numel() for p in model.parameters())
         print(
@@ -121,14 +119,6 @@ def _warn_of_unsaid(corpus: Corpus, sounds: Sounds, rank: int) -> None:
             len(unsaid),
             unsaid[0],
         )
-
-
-def _phonotactics(config: Config, corpus: Corpus, sounds: Sounds) -> Phonotactics:
-    """Of the texts to train on, each as heavy as its source."""
-    said = [
-        (sounds.of(e.targets), config.data.sources[e.recording.source].weight) for e in corpus.train
-    ]
-    return Phonotactics.of((text, weight) for text, weight in said if text)
 
 
 def _take_weights(model: AcousticModel | LanguageModel, start: Path) -> None:

@@ -177,7 +177,7 @@ def train_step(run: Run, network: nn.Module, parts: Sequence[Batch], done: float
     total = torch.zeros((), device=run.device)
     for number, part in enumerate(parts, start=1):
         with _in_step(network, last=number == len(parts)):
-            loss = batch_loss(network, part.to(run.device), run.config, augment, run.phonotactics)
+            loss = batch_loss(network, part.to(run.device), run.config, augment, run.guides)
             loss = loss * (part.weight / weight)
             total += _checked(run, loss.detach())
             # Processes average their gradients; the loss is a share of a sum.

@@ -10,6 +10,7 @@ from torch import Tensor
 from asr.training import losses
 from asr.training.config import Config, ConfigError, DataConfig, OptimisationConfig
 from asr.training.data.batches import Batch
+from asr.training.guides import Guides
 from asr.training.losses import batch_loss, in_bf16, precision
 from asr.training.mmi import Phonotactics
 from asr.training.network.acoustic import AcousticModel, ModelConfig
@@ -110,7 +111,7 @@ def test_mutual_information_falls_by_training_and_never_below_nothing() -> None:
     def over_ctc() -> Tensor:
         """How far the loss is above that of CTC, by all of `optimisation.mmi`."""
         config = replace(READS_SOUNDS, optimisation=replace(options, mmi=1.0))
-        return batch_loss(model, utterances(), config, None, phonotactics)
+        return batch_loss(model, utterances(), config, None, Guides(phonotactics))
 
     ctc = batch_loss(model, utterances(), READS_SOUNDS).item()
     first = over_ctc().item()
@@ -130,10 +131,79 @@ def test_a_batch_without_phonemes_has_nothing_to_set_against_others() -> None:
         sound_lengths=torch.tensor([0, 0]),
     )
     config = replace(READS_SOUNDS, optimisation=replace(CONFIG.optimisation, mmi=1.0))
-    with_others = batch_loss(model, batch, config, None, Phonotactics.of([((2, 3), 1.0)]))
+    with_others = batch_loss(model, batch, config, None, Guides(Phonotactics.of([((2, 3), 1.0)])))
     assert with_others.item() == batch_loss(model, batch, config).item()
 
 
 def test_mutual_information_needs_phonemes() -> None:
     with pytest.raises(ConfigError, match=r"needs head\.phonemes"):
         replace(CONFIG, optimisation=replace(CONFIG.optimisation, mmi=0.9))
+
+
+WORDS = replace(
+    CONFIG,
+    model=replace(CONFIG.model, head=HeadConfig(kind="classify", labels=("a", "b"), dropout=0.0)),
+)
+
+
+def clips(search: bool) -> Batch:
+    return replace(
+        utterances(),
+        targets=torch.tensor([0, 1]),
+        target_lengths=torch.tensor([1, 1]),
+        search=torch.full((2,), search),
+        weight=2,
+    )
+
+
+def taught_loss(model: AcousticModel, teacher: AcousticModel, batch: Batch, share: float) -> Tensor:
+    options = replace(CONFIG.optimisation, taught=share, precision="fp32")
+    config = replace(WORDS, optimisation=options)
+    return batch_loss(model, batch, config, None, Guides(teacher=teacher))
+
+
+def test_a_student_that_answers_as_its_teacher_has_nothing_to_learn_of_it() -> None:
+    torch.manual_seed(11)
+    model = AcousticModel(WORDS.model, labels=2)
+    assert taught_loss(model, model, clips(search=False), 1.0).item() == pytest.approx(
+        0.0, abs=1e-6
+    )
+
+
+def test_a_student_comes_to_answer_as_its_teacher_whatever_the_labels() -> None:
+    torch.manual_seed(11)
+    model, teacher = (AcousticModel(WORDS.model, labels=2) for _ in range(2))
+    with torch.no_grad():
+        teacher.head.output.bias.copy_(torch.tensor([-1.0, 2.0]))  # "b", of both clips
+    teacher.requires_grad_(False)
+    optimiser = torch.optim.Adam(model.parameters(), lr=0.02)
+    for _ in range(40):
+        optimiser.zero_grad()
+        taught_loss(model, teacher, clips(search=False), 1.0).backward()
+        optimiser.step()
+    batch = clips(search=False)
+    student, master = (m(batch.inputs, batch.input_lengths)[0].exp() for m in (model, teacher))
+    assert torch.allclose(student, master, atol=0.05)
+
+
+def test_the_labels_keep_their_share_of_the_loss() -> None:
+    torch.manual_seed(11)
+    model, teacher = (AcousticModel(WORDS.model, labels=2) for _ in range(2))
+    none, half, all_ = (
+        taught_loss(model, teacher, clips(search=False), share).item() for share in (0.0, 0.5, 1.0)
+    )
+    exact = replace(WORDS, optimisation=replace(CONFIG.optimisation, precision="fp32"))
+    assert none == pytest.approx(batch_loss(model, clips(search=False), exact).item())
+    assert half == pytest.approx((none + all_) / 2.0)
+
+
+def test_a_window_that_the_student_chose_is_not_the_teachers() -> None:
+    torch.manual_seed(11)
+    streaming = replace(WORDS.model.encoder, block=3)
+    model, teacher = (
+        AcousticModel(replace(WORDS.model, encoder=streaming, head=head), labels=2)
+        for head in [replace(WORDS.model.head, window=0.2)] * 2
+    )
+    batch = clips(search=True)
+    losses = [taught_loss(model, teacher, batch, share).item() for share in (0.0, 1.0)]
+    assert losses[0] == pytest.approx(losses[1])
