@@ -32,5 +32,6 @@ def interrupts() -> Iterator[Callable[[], bool]]:
 
 
 def ignore_interrupts(worker: int = 0) -> None:
-    """Leave Ctrl-C, which reaches all processes of a terminal, to the one that trains."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    """Leave signals that reach all processes of a terminal or a service to the one that trains."""
+    for number in SIGNALS:
+        signal.signal(number, signal.SIG_IGN)

@@ -229,10 +229,11 @@ def test_an_interrupt_in_the_first_epoch_saves_and_says_how_to_resume(
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
+        start_new_session=True,
     )
     assert process.stdout is not None
     assert any(line.startswith("step") for line in process.stdout)
-    process.send_signal(number)
+    os.killpg(process.pid, number)  # as a terminal or a service does: its loaders get it, too
     output, errors = process.communicate()
     assert process.returncode not in (0, -number)
     assert "Traceback" not in errors
