@@ -2,6 +2,7 @@
 
 import os
 import signal
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -15,6 +16,11 @@ from tests.support.tiny_training import EXACT, write_words_recipe
 
 # Test processes share the cores: torch, and whatever they start, takes one thread each.
 os.environ["OMP_NUM_THREADS"] = "1"
+
+# Where containers forbid Python to keep what it compiled, each of hundreds of programs that tests
+# start would compile all of this anew, and each collection all tests: two minutes of the loop.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+sys.dont_write_bytecode = False
 
 # How long an example takes says more about the machine than about the code.
 settings.register_profile("earshot", deadline=None)

@@ -1,4 +1,4 @@
-"""What a training is told to learn from beside its labels is found, or refused."""
+"""What a training learns from beside its labels is found, or refused."""
 
 from dataclasses import replace
 
