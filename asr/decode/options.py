@@ -37,6 +37,7 @@ FilePath = str | os.PathLike[str]
 BEAM = 32
 SPOKEN_BEAM = 128  # of a search over phonemes
 DEFAULT_WEIGHTS = Weights(alpha=0.8, beta=1.5, oov=0.0)
+SPOKEN_WEIGHTS = Weights(alpha=1.0, beta=0.5, oov=0.0)  # of a search over phonemes
 BOOST = 1.0
 COMPILED = 4  # guides that are kept ready, for models and options used in turn
 NEURAL = ".onnx"  # the suffix of recurrent language models; all others are n-grams
@@ -130,11 +131,10 @@ class DecodeOptions:
     def _neural(self) -> bool:
         return self.lm is not None and Path(self.lm).suffix == NEURAL
 
-    @property
-    def weights(self) -> Weights:
-        """How the language model counts."""
+    def weights(self, default: Weights = DEFAULT_WEIGHTS) -> Weights:
+        """How the language model counts; what is not chosen is as in `default`."""
         given = (self.lm_weight, self.word_bonus, self.unknown_bonus)
-        pairs = zip(given, DEFAULT_WEIGHTS, strict=True)
+        pairs = zip(given, default, strict=True)
         return Weights(*(default if value is None else value for value, default in pairs))
 
     @property
@@ -234,8 +234,9 @@ def _by_sound(
     if model.pronunciations is None:
         return None
     spoken = PronouncedModel(model, model.pronunciations)
-    writer = Writer(letters, model, model.pronunciations, options.weights.alpha)
-    return WordModel(phonemes, spoken, options.weights), writer
+    weights = options.weights(SPOKEN_WEIGHTS)
+    writer = Writer(letters, model, model.pronunciations, weights.alpha)
+    return WordModel(phonemes, spoken, weights), writer
 
 
 def _version(path: Path) -> tuple[int, int]:
@@ -252,7 +253,7 @@ def _native_search(
     alphabet: Alphabet, options: DecodeOptions, versions: tuple[tuple[int, int], ...]
 ) -> NativeSearch:
     lm = None if options.lm is None else read_ngrams(options.lm)
-    return NativeSearch(alphabet, options.beam or BEAM, lm, options.weights)
+    return NativeSearch(alphabet, options.beam or BEAM, lm, options.weights())
 
 
 @functools.lru_cache(COMPILED)
@@ -272,9 +273,9 @@ def _guide(
     if options.lm is not None:
         lm = read_lm(options.lm)
         if isinstance(lm, NeuralModel):
-            guides.append(NeuralGuide(alphabet, lm, options.weights))
+            guides.append(NeuralGuide(alphabet, lm, options.weights()))
         else:
-            guides.append(language_model(alphabet, lm, options.weights))
+            guides.append(language_model(alphabet, lm, options.weights()))
     return Sum(guides) if len(guides) > 1 else next(iter(guides), None)
 
 

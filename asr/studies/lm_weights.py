@@ -43,7 +43,7 @@ class Trials:
         self._model = model
         self._scored = scored
         self._options = options
-        self.given: Setting = options.weights[: len(GRID)]
+        self.given: Setting = options.weights()[: len(GRID)]
         self.texts: dict[Setting, list[str]] = {}
 
     def decode(self, options: DecodeOptions) -> list[str]:

@@ -16,6 +16,7 @@ from asr.evaluation.streams import Watcher
 from asr.events import Detection, NearMiss
 from asr.kept import Keeper, read_moments, write_decisions
 from asr.model import load
+from asr.recognise import spot
 from asr.studies.own_words.build import Order, Result, configure
 from asr.studies.own_words.hard import mine
 from asr.studies.own_words.materials import gather, window_of
@@ -269,6 +270,29 @@ def test_an_interrupted_reading_goes_on_where_it_was(tmp_path: Path) -> None:
     assert paths[1].exists() and [paths[k].stat().st_mtime_ns for k in (0, 2)] == before
     read_all(readings, paths)
     assert paths[0].stat().st_mtime_ns != before[0]
+
+
+@needs_espeak
+@pytest.mark.slow
+def test_a_phrase_alone_becomes_a_model_that_finds_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    result = run_asr("new", "hey lamp", "--minutes", "1", "--from", "commands")
+    assert result.returncode == 0, result.stderr
+    for said in (
+        "500 readings",
+        "held-out recordings, of synthetic voices",
+        "which proves at most",
+    ):
+        assert said in result.stdout
+    assert result.stdout.splitlines()[-1].startswith("wrote hey_lamp.onnx; try it: asr listen")
+    model = load(tmp_path / "hey_lamp.onnx")
+    assert model.card.alarms and "hey lamp" in model.card.alarms.thresholds
+    readings = sorted((tmp_path / "runs/hey_lamp/synthetic").rglob("*.flac"))[::20]
+    events = [event for path in readings for event in spot(model, path)]
+    found = [event for event in events if isinstance(event, Detection)]
+    assert len(readings) // 2 < len(found) <= len(readings) == 25
 
 
 def test_of_synthetic_voices_the_verdict_asks_for_people(tmp_path: Path) -> None:
