@@ -133,7 +133,7 @@ class NgramModel:
         following = [word]
         for level, longer, place in zip(self.levels, self.levels[1:], context, strict=False):
             begin, end = level.after(place)
-            found = begin + int(np.searchsorted(longer.words[begin:end], word))
+            found = begin + int(longer.words[begin:end].searchsorted(word))
             if found < end and longer.words[found] == word:
                 log_p = longer.log_p[found]
                 following.append(found)
