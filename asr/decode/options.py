@@ -35,7 +35,7 @@ from asr.runtime.session import ModelError
 FilePath = str | os.PathLike[str]
 
 BEAM = 32
-SPOKEN_BEAM = 128  # of a search over phonemes
+SPOKEN_BEAM = 96  # of a search over phonemes
 DEFAULT_WEIGHTS = Weights(alpha=0.8, beta=1.5, oov=0.0)
 SPOKEN_WEIGHTS = Weights(alpha=1.0, beta=0.5, oov=0.0)  # of a search over phonemes
 BOOST = 1.0

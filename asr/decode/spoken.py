@@ -14,7 +14,7 @@ from asr.decode.writer import Said, Writer
 from asr.events import Alternative, Event, Utterance, Word
 from asr.runtime.scorers import Scores
 
-MARGIN = 8.0  # few texts are followed where the sound is clear, many where it is not
+MARGIN = 10.0  # few texts are followed where the sound is clear, many where it is not
 
 
 class SpokenDecoder(BeamDecoder):
