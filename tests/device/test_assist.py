@@ -197,6 +197,7 @@ def test_bundled_model_wakes_by_a_typed_word_and_transcribes_what_follows(pause:
     assert events[1].text == "one four one five"
 
 
+@pytest.mark.slow
 def test_command_prints_events_and_runs_a_program_for_each(
     speech_model: Path, tmp_path: Path
 ) -> None:

@@ -89,6 +89,7 @@ def test_playback_keeps_the_pace_of_the_file(tmp_path: Path, monkeypatch: Any) -
     assert [now for _, now in given] == pytest.approx([0.02, 0.04, 0.06, 0.065])
 
 
+@pytest.mark.slow
 def test_events_of_a_source_go_to_a_callback_until_it_returns_false(
     speech_model: Path, tmp_path: Path
 ) -> None:

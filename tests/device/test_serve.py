@@ -519,6 +519,7 @@ def test_too_much_sound_and_too_large_files_are_refused(strict: Serving) -> None
     assert refused.value.status_code == 413 and "1 MiB" in refused.value.message
 
 
+@pytest.mark.slow
 def test_client_that_says_nothing_is_cut_off_with_the_reason(strict: Serving) -> None:
     with connect(f"{strict.ws}/v1/stream") as websocket:
         assert "nothing came for 1 s" in json.loads(websocket.recv())["message"]

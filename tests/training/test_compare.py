@@ -39,6 +39,7 @@ def model_of(head: str = "ctc", **encoder: Any) -> ModelConfig:
 # Equal parameters
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "model",
     [
@@ -102,6 +103,7 @@ def test_trainings_differ_in_encoder_and_seed_alone(recipe: Path) -> None:
     assert [run.optimisation.seed for run in runs] == [0, 0, 1, 1]
 
 
+@pytest.mark.slow
 @given(st.integers(1, 4), st.integers(1, 6), st.integers(0, 9))
 def test_an_interval_stays_within_what_was_measured(seeds: int, speakers: int, salt: int) -> None:
     rng = np.random.default_rng(salt)

@@ -38,6 +38,7 @@ def cut(model: Path, data: Path, out: Path, **options: object) -> Tally:
     return cut_words(load(model), data, out, CutOptions(**options))  # pyright: ignore[reportArgumentType]
 
 
+@pytest.mark.slow
 def test_a_cut_holds_its_word_and_nothing_of_its_neighbours(model: Path, tmp_path: Path) -> None:
     data = write_sentences(tmp_path, "a b c")
     assert cut(model, data, tmp_path / "out", margin=0.05).cut == {"a": 1, "b": 1, "c": 1}

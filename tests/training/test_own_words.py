@@ -201,6 +201,7 @@ def test_the_window_holds_the_longest_words(found: Survey) -> None:
     assert 1.2 < window_of(found.takes) < 2.6
 
 
+@pytest.mark.slow
 def test_the_settings_make_a_corpus_of_words_and_negatives(found: Survey, tmp_path: Path) -> None:
     radio = tmp_path / "radio"
     radio.mkdir()

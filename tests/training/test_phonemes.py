@@ -40,6 +40,7 @@ def test_what_is_no_pronunciation_is_refused_with_the_phonemes(text: str, proble
         parse_pronunciation(text)
 
 
+@pytest.mark.slow
 def test_words_are_said_as_in_cmudict_each_way_once() -> None:
     said = [shown_pronunciation(one) for one in pronunciations("tomato")]
     assert said == ["T AH M EY T OW", "T AH M AA T OW"]

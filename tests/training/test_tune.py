@@ -289,6 +289,7 @@ def test_what_a_machine_left_behind_is_taken_up(
     assert len(completed(counted(study))) == 2
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("place", "problem"),
     [
