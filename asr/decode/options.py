@@ -135,7 +135,7 @@ class DecodeOptions:
         """How the language model counts; what is not chosen is as in `default`."""
         given = (self.lm_weight, self.word_bonus, self.unknown_bonus)
         pairs = zip(given, default, strict=True)
-        return Weights(*(default if value is None else value for value, default in pairs))
+        return Weights(*(usual if value is None else value for value, usual in pairs))
 
     @property
     def files(self) -> tuple[Path, ...]:
