@@ -157,6 +157,11 @@ def build_decoder(card: ModelCard, options: DecodeOptions | SpotOptions | None =
     return _transcriber(card, options or DecodeOptions())
 
 
+def weights_in(card: ModelCard, options: DecodeOptions) -> Weights:
+    """Return how the language model counts in the search that `build_decoder` returns."""
+    return options.weights(SPOKEN_WEIGHTS if _spoken(card, options) else DEFAULT_WEIGHTS)
+
+
 def settling(card: ModelCard, options: DecodeOptions | SpotOptions | None = None) -> float:
     """Return for how many seconds of silence a decoder may wait with what was said before it."""
     if card.task == "classify":

@@ -8,7 +8,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from asr.decode.options import DecodeOptions, build_decoder
+from asr.decode.options import DecodeOptions, build_decoder, weights_in
 from asr.evaluation.figures import error_rates
 from asr.evaluation.report import percent
 from asr.evaluation.trials import Trial, read_trials, speaker_halves
@@ -43,7 +43,7 @@ class Trials:
         self._model = model
         self._scored = scored
         self._options = options
-        self.given: Setting = options.weights()[: len(GRID)]
+        self.given: Setting = weights_in(model.card, options)[: len(GRID)]
         self.texts: dict[Setting, list[str]] = {}
 
     def decode(self, options: DecodeOptions) -> list[str]:

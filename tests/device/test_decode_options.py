@@ -2,6 +2,7 @@
 
 import json
 import math
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,13 @@ from asr.batch.folder import fingerprint
 from asr.decode.base import DecodeError
 from asr.decode.keywords.typed import Keyword, SpotOptions
 from asr.decode.lm.compact import write_compact
-from asr.decode.options import DecodeOptions, read_words
+from asr.decode.options import (
+    DEFAULT_WEIGHTS,
+    SPOKEN_WEIGHTS,
+    DecodeOptions,
+    read_words,
+    weights_in,
+)
 from asr.events import Utterance
 from asr.model import ModelError, load
 from asr.recognise import transcribe
@@ -218,3 +225,12 @@ def test_fingerprints_do_not_depend_on_where_a_model_and_its_language_model_lie(
         made.append((fingerprint(path, DecodeOptions()), fingerprint(path, keywords)))
     assert made[0] == made[1]
     assert not set(made[0]) & set(made[2])
+
+
+def test_the_weights_are_those_of_the_search_that_is_made() -> None:
+    english = load("english")
+    beside = DecodeOptions(lm=english.language_model)
+    assert weights_in(english.card, beside) == SPOKEN_WEIGHTS
+    own = replace(beside, lm_weight=0.3)
+    assert weights_in(english.card, own) == SPOKEN_WEIGHTS._replace(alpha=0.3)
+    assert weights_in(english.card, replace(beside, hotword=("ruby",))) == DEFAULT_WEIGHTS
